@@ -1,0 +1,65 @@
+# The command list: what people run and what CI runs are the same.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+PORT ?= 3000
+HOST ?= 127.0.0.1
+DATA ?= data
+SERVE := .venv-serve
+FULL := .venv
+export BENTOML_DO_NOT_TRACK := True
+
+.PHONY: help serve test lint types imports train export load locks bento clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+# An environment is complete when its stamp is there; it is made anew when its lock file changes.
+$(SERVE)/.complete: requirements/service.txt
+	$(PYTHON) -m venv --clear $(SERVE)
+	$(SERVE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	touch $@
+
+$(FULL)/.complete: requirements/full.txt
+	$(PYTHON) -m venv --clear $(FULL)
+	$(FULL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	touch $@
+
+serve: $(SERVE)/.complete ## start the service with the shipped models on http://127.0.0.1:3000
+	@printf '\nRadiolucent: http://%s:%s  (API documentation: /docs). Research use only.\nWhen it is up, try:\n\n' $(HOST) $(PORT)
+	@printf '  curl -s http://%s:%s/v1/models | python3 -m json.tool | head\n' $(HOST) $(PORT)
+	@printf '  curl -s -F model=brain-mri-resnet50 -F images=@docs/images/mni152-slice.png -F overlay=true \\\n    http://%s:%s/v1/explain -o answer.json\n\n' $(HOST) $(PORT)
+	exec $(SERVE)/bin/python -m bentoml serve service.app:Radiolucent --host $(HOST) --port $(PORT)
+
+test: $(FULL)/.complete ## run the tests
+	$(FULL)/bin/python -m pytest
+
+lint: $(FULL)/.complete ## style, types and import rules
+	$(FULL)/bin/ruff check .
+	$(FULL)/bin/ruff format --check .
+	$(FULL)/bin/lint-imports
+	$(FULL)/bin/pyright
+
+train: $(FULL)/.complete ## train: make train CONFIG=training/configs/brain-mri-resnet50.toml DATA=... OUT=...
+	$(FULL)/bin/python -m training train $(CONFIG) $(DATA) $(OUT) $(if $(INIT),--init $(INIT))
+
+export: $(FULL)/.complete ## export: make export CHECKPOINT=... OUT=models/... DATA=... REPORT=...
+	$(FULL)/bin/python -m export $(CHECKPOINT) $(OUT) --data $(DATA) --report $(REPORT)
+
+load: $(FULL)/.complete ## load-test a started service; reports in reports/
+	mkdir -p reports
+	$(FULL)/bin/locust -f loadtests/locustfile.py --headless -u 8 -r 4 -t 60s --host http://$(HOST):$(PORT) \
+	  --html reports/load.html --csv reports/load
+	$(FULL)/bin/python -m loadtests.check reports/load
+
+bento: $(SERVE)/.complete ## build the bento of bentofile.yaml
+	$(SERVE)/bin/python -m bentoml build
+
+locks: ## resolve the lock files anew (needs uv)
+	uv pip compile -q pyproject.toml --extra train --extra load --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements/full.txt
+	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate -c requirements/full.txt -o requirements/service.txt
+
+clean: ## remove environments and reports
+	rm -rf $(SERVE) $(FULL) reports
