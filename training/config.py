@@ -1,0 +1,91 @@
+"""What one training run is: read from a TOML file, kept in the checkpoint."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.types import PreprocessingSpec
+from training.augment import Augmentation
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Strict):
+    """An adapter of `training.datasets.ADAPTERS`, its options, and the split file (made where it is missing)."""
+
+    adapter: str
+    options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    split: Path
+    split_seed: int = 0
+
+
+class StageConfig(_Strict):
+    """`epochs` at one input size in pixels; small first, because early epochs need no detail."""
+
+    size: int
+    epochs: int
+
+
+class TeacherConfig(_Strict):
+    """A trained checkpoint whose softened probabilities the student also learns (Hinton et al., 2015)."""
+
+    checkpoint: Path
+    size: int
+    weight: float = 0.5
+    temperature: float = 2.0
+
+
+class TrainConfig(_Strict):
+    """One run.
+
+    `healthy` names the classes whose images hold no lesion, so that their lesion mask is known to be empty.
+    `shares` are the classes' shares of an epoch of `epoch_images` images (default: as in the training part).
+    `map_weight` weighs the loss that keeps a class activation map inside the lesion, `lesion_weight` the loss
+    of an auxiliary lesion segmentation; both need masks. `ema` is the decay of the averaged weights, per step.
+    """
+
+    network: str
+    classes: tuple[str, ...]
+    healthy: tuple[str, ...] = ()
+    data: DataConfig
+    preprocessing: PreprocessingSpec
+    augmentation: Augmentation = Augmentation()
+    stages: tuple[StageConfig, ...]
+    seed: int = 0
+    batch: int = 32
+    epoch_images: int | None = None
+    shares: dict[str, float] | None = None
+    learning_rate: float = 1e-3
+    warm_up: float = 0.15
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.05
+    map_weight: float = 0.0
+    lesion_weight: float = 0.0
+    ema: float = 0.99
+    validate_every: int = 2
+    teacher: TeacherConfig | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def size_at(self, epoch: int) -> int:
+        """Input side in pixels during `epoch` (from 0)."""
+        for stage in self.stages:
+            if epoch < stage.epochs:
+                return stage.size
+            epoch -= stage.epochs
+        return self.stages[-1].size
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML file; raises pydantic's ValidationError, naming every field that is wrong."""
+    with path.open("rb") as file:
+        return TrainConfig.model_validate(tomllib.load(file))

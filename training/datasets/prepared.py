@@ -1,0 +1,82 @@
+"""A dataset as model input: prepared once, kept in a memory-mapped file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from service.preprocessing import prepare, prepare_mask
+from service.types import Frame, Grey8, PreprocessingSpec, Region
+from training.datasets.record import DatasetError, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Model input with its labels.
+
+    `images` uint8 `[N, S, S]`; `masks` uint8 `[N, S, S]` (share of a pixel inside the lesion, 0..255);
+    `has_mask` bool `[N]`; `labels` int64 `[N]`; `groups` and `ids`, one per image.
+    """
+
+    images: Grey8
+    masks: Grey8
+    has_mask: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    groups: tuple[str, ...]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def prepare_records(
+    records: Sequence[Record], classes: Sequence[str], spec: PreprocessingSpec, cache: Path
+) -> Prepared:
+    """Prepare all records, or open what an earlier call with the same records and specification left in `cache`.
+
+    Raises:
+        DatasetError: a record's label is not among `classes`.
+    """
+    strangers = sorted({record.label for record in records} - set(classes))
+    if strangers:
+        raise DatasetError(f"labels {strangers} are not among the model's classes {list(classes)}")
+    key = json.dumps([[record.id for record in records], spec.model_dump()], sort_keys=True)
+    path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    if not path.exists():
+        _fill(path, records, spec)
+    stack = np.load(path, mmap_mode="r")
+    index = {name: number for number, name in enumerate(classes)}
+    return Prepared(
+        images=stack[:, 0],
+        masks=stack[:, 1],
+        has_mask=np.array([record.load_mask is not None for record in records], np.bool_),
+        labels=np.array([index[record.label] for record in records], np.int64),
+        groups=tuple(record.group for record in records),
+        ids=tuple(record.id for record in records),
+    )
+
+
+def _fill(path: Path, records: Sequence[Record], spec: PreprocessingSpec) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    shape = (len(records), 2, spec.size, spec.size)
+    stack = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    for row, record in enumerate(tqdm(records, desc="preparing", unit="image", leave=False)):
+        image, region = _prepared_image(record, spec)
+        stack[row, 0] = image
+        stack[row, 1] = 0 if record.load_mask is None else prepare_mask(record.load_mask(), region, spec.size)
+    stack.flush()
+    del stack
+    partial.replace(path)
+
+
+def _prepared_image(record: Record, spec: PreprocessingSpec) -> tuple[Grey8, Region]:
+    item = prepare(Frame(record.id, record.load_image()), spec)
+    return item.pixels, item.region

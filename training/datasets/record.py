@@ -1,0 +1,35 @@
+"""The one record that every dataset adapter gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.types import Grey8
+
+Image = NDArray[np.uint8] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled image, read only when asked for.
+
+    `id` is unique and stable within its dataset. `group` is the patient, or a block of neighbouring ids
+    where patients are unknown: a group never straddles two parts of a split. `sequence` is the position
+    among neighbouring slices where only blocks are known (a guard is kept between parts there), else None.
+    `load_image` gives grey `[H, W]`, uint8 or float32; `load_mask` uint8 `[H, W]`, non-zero inside the lesion.
+    """
+
+    id: str
+    label: str
+    group: str
+    load_image: Callable[[], Image]
+    load_mask: Callable[[], Grey8] | None = None
+    sequence: int | None = None
+
+
+class DatasetError(Exception):
+    """A dataset folder is not what its adapter expects; the message names the file and what is wrong."""
