@@ -1,0 +1,37 @@
+"""The BentoML service, and the only file that knows BentoML."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+import bentoml
+
+from service.api import ReadinessProbe, make_api
+from service.pipeline import Pipeline
+from service.settings import Settings
+
+
+def _version() -> str:
+    try:
+        return version("radiolucent")
+    except PackageNotFoundError:  # served from a checkout or a bento, not installed
+        return "0+checkout"
+
+
+api = make_api(_version())
+
+
+@bentoml.service(name="radiolucent", workers=1, traffic={"timeout": 300}, logging={"access": {"enabled": False}})
+@bentoml.asgi_app(api, path="/")
+class Radiolucent:
+    """Loads and warms up every bundle before the server accepts requests."""
+
+    def __init__(self) -> None:
+        api.state.pipeline = Pipeline(Settings())
+
+
+# BentoML's protocol describes an instance where a class is meant.
+Radiolucent.add_asgi_middleware(ReadinessProbe, api=api)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,101 @@
+"""Adaptive batching: while one forward pass runs, the images of all requests gather for the next.
+
+There is no waiting time to tune: an idle model starts at once, a busy one takes everything that arrived meanwhile, up
+to a limit. Images are queued one by one, so a large request shares its batches with small ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from service.errors import Overloaded
+from service.types import Grey8, Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One image's logits float32 `[K]` and maps `[K, h, w]`; seconds waited, and seconds of its forward pass."""
+
+    outputs: Outputs
+    queued: float
+    computed: float
+    batch: int
+
+
+class Batcher:
+    """Feeds one model's images, in order of arrival, to `run` in `executor`.
+
+    Args:
+        run: uint8 `[N, H, W, 1]` to Outputs; called in `executor`.
+        executor: one thread, shared by all models so that they do not compete for cores.
+        max_batch: most images in one call.
+        max_queue: most images that may wait.
+    """
+
+    def __init__(self, run: Callable[[Grey8], Outputs], executor: Executor, *, max_batch: int, max_queue: int) -> None:
+        self._run = run
+        self._executor = executor
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._waiting: deque[tuple[Grey8, asyncio.Future[Answer], float]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def run(self, images: Sequence[Grey8]) -> list[Answer]:
+        """Answers for prepared images uint8 `[H, W]`, in order.
+
+        Raises:
+            Overloaded: too many images wait already; none of these was queued.
+        """
+        if len(self._waiting) + len(images) > self._max_queue:
+            raise Overloaded("too many images are waiting for this model; try again later")
+        loop = asyncio.get_running_loop()
+        now = perf_counter()
+        futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in images]
+        self._waiting.extend((image, future, now) for image, future in zip(images, futures, strict=True))
+        if self._worker is None or self._worker.done():
+            self._worker = loop.create_task(self._work())
+        try:
+            return await asyncio.gather(*futures)
+        finally:
+            for future in futures:
+                future.cancel()  # the client went away: what still waits is skipped
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch = self._next_batch()
+            if not batch:
+                continue
+            images = np.stack([image for image, _, _ in batch])[..., np.newaxis]
+            start = perf_counter()
+            try:
+                outputs = await loop.run_in_executor(self._executor, self._run, images)
+            except Exception as error:  # noqa: BLE001 - whatever broke belongs to the requests of this batch, not to the worker
+                _fail([future for _, future, _ in batch], error)
+                continue
+            computed = perf_counter() - start
+            for row, (_, future, since) in enumerate(batch):
+                if not future.done():
+                    one = Outputs(outputs.logits[row], outputs.cam[row])
+                    future.set_result(Answer(one, start - since, computed, len(batch)))
+
+    def _next_batch(self) -> list[tuple[Grey8, asyncio.Future[Answer], float]]:
+        batch: list[tuple[Grey8, asyncio.Future[Answer], float]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            entry = self._waiting.popleft()
+            if not entry[1].done():
+                batch.append(entry)
+        return batch
+
+
+def _fail(futures: Sequence[asyncio.Future[Answer]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,242 @@
+"""Model bundles: the only contract between those who make models and the service that runs them.
+
+A bundle is one folder: `manifest.json`, `model.onnx`, `golden.npz`, `MODEL_CARD.md`. The reader owns the schema;
+`export` writes through it.
+
+    graph input   images  uint8   [N, H, W, 1]  prepared pixels (see PreprocessingSpec)
+    graph output  logits  float32 [N, K]        before the temperature
+    graph output  cam     float32 [N, K, h, w]  signed; what it equals is written in the manifest
+    golden.npz    images uint8 [M, H, W, 1], logits [M, K], cam [M, K, h, w]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import BundleDigestMismatch, BundleSchemaMismatch
+from service.types import PreprocessingSpec
+
+SCHEMA_VERSION = 1
+MANIFEST, GRAPH, GOLDEN, CARD = "manifest.json", "model.onnx", "golden.npz", "MODEL_CARD.md"
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CodedConcept(_Schema):
+    """A concept of a terminology, as DICOM codes it (PS3.3 8.8): SCT is SNOMED CT, RADLEX is RadLex, DCM is DICOM."""
+
+    scheme: Literal["SCT", "RADLEX", "DCM"]
+    value: str
+    meaning: str
+
+
+class OperatingPoint(_Schema):
+    """A finding is called present when its calibrated probability reaches `threshold`; `chosen_by` says why there."""
+
+    threshold: float = Field(ge=0, le=1)
+    chosen_by: str
+
+
+class Label(_Schema):
+    """One output class. `healthy` marks the class of images that show none of the findings."""
+
+    name: str
+    display: str
+    code: CodedConcept | None = None
+    healthy: bool = False
+
+
+class Finding(_Schema):
+    """Something reported besides the label: present with the summed probability of some labels."""
+
+    name: str
+    display: str
+    labels: tuple[str, ...]
+    code: CodedConcept | None = None
+    operating_point: OperatingPoint
+
+
+class Kind(_Schema):
+    """What images the model is for. An image of another kind is answered with a warning.
+
+    `modalities` are values of DICOM Modality (0008,0060); `largest_colour` is the highest mean spread between
+    colour channels (0..1) of a grey image that went through colour compression.
+    """
+
+    modalities: tuple[str, ...]
+    body_part: CodedConcept | None
+    description: str
+    largest_colour: float = 0.04
+
+
+class Explanation(_Schema):
+    """A method that the bundle can explain with. `exact` methods compute their definition to rounding error."""
+
+    method: str
+    exact: bool
+    meaning: str
+
+
+class Graph(_Schema):
+    """The ONNX graph. `cam` says what the output equals: with `class_activation`, mean(cam) + bias = logit, exactly."""
+
+    opset: int
+    grid: tuple[int, int]
+    cam: Literal["class_activation", "gradient"]
+    target_layer: str
+    weights: Literal["float16", "float32"]
+    bias: tuple[float, ...] | None
+
+
+class Estimate(_Schema):
+    """A measured value with its 95 % confidence interval (None where none was computed)."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Evaluation(_Schema):
+    """Measured on a part that no choice looked at. `half_precision` is what storing half-precision weights changed."""
+
+    part: str
+    images: int
+    groups: int
+    command: str
+    date: str
+    metrics: dict[str, Estimate]
+    half_precision: dict[str, float]
+    localisation: dict[str, Estimate]
+    shortcut: dict[str, Estimate]
+
+
+class ParityCheck(_Schema):
+    """The largest deviation found by one of the exporter's checks, and the largest that it allows."""
+
+    check: str
+    deviation: float
+    tolerance: float
+    images: int
+
+
+class Provenance(_Schema):
+    """Where the weights come from."""
+
+    network: str
+    parameters: int
+    training_data: str
+    data_sha256: str
+    split_sha256: str
+    checkpoint_sha256: str
+    initial_weights: str | None
+    epochs: int
+
+
+class Manifest(_Schema):
+    """Everything that the service and its users know of a model. Written by `export`, read here."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: str
+    title: str
+    task: Literal["classification"] = "classification"
+    labels: tuple[Label, ...] = Field(min_length=2)
+    findings: tuple[Finding, ...] = ()
+    kind: Kind
+    preprocessing: PreprocessingSpec
+    graph: Graph
+    explanations: tuple[Explanation, ...] = Field(min_length=1)
+    temperature: float = Field(gt=0)
+    provenance: Provenance
+    evaluation: Evaluation
+    parity: tuple[ParityCheck, ...]
+    intended_use: str
+    limits: tuple[str, ...]
+    licence: str
+    references: tuple[str, ...] = ()
+    files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        names = [label.name for label in self.labels]
+        if len(set(names)) != len(names):
+            raise ValueError("labels: names repeat")
+        for finding in self.findings:
+            strangers = set(finding.labels) - set(names)
+            if strangers:
+                raise ValueError(f"findings: {finding.name} names labels that do not exist: {sorted(strangers)}")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the labels, in the order of the graph's outputs."""
+        return tuple(label.name for label in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose files are what its manifest says they are."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def graph(self) -> Path:
+        """Path of the ONNX graph."""
+        return self.path / GRAPH
+
+    @property
+    def golden(self) -> Path:
+        """Path of the golden sample."""
+        return self.path / GOLDEN
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and verify every file that its manifest lists.
+
+    Raises:
+        BundleSchemaMismatch: the manifest is missing, not JSON, of another schema version, or does not list the graph
+            and the golden sample.
+        BundleDigestMismatch: a file is missing or is not the one that was exported.
+    """
+    name = path.name
+    try:
+        content = json.loads((path / MANIFEST).read_bytes())
+        manifest = Manifest.model_validate(content)
+    except FileNotFoundError as error:
+        raise BundleSchemaMismatch(f"bundle {name}: no {MANIFEST}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleSchemaMismatch(f"bundle {name}: {MANIFEST} is not JSON") from error
+    except ValidationError as error:
+        fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BundleSchemaMismatch(f"bundle {name}: {fields}") from error
+    missing = {GRAPH, GOLDEN} - set(manifest.files)
+    if missing:
+        raise BundleSchemaMismatch(f"bundle {name}: the manifest lists no {', '.join(sorted(missing))}")
+    for file, digest in manifest.files.items():
+        _verify(path, name, file, digest)
+    return Bundle(path, manifest)
+
+
+def _verify(path: Path, name: str, file: str, digest: str) -> None:
+    target = path / file
+    if target.parent != path:
+        raise BundleSchemaMismatch(f"bundle {name}: {file} lies outside the bundle")
+    if not target.is_file():
+        raise BundleDigestMismatch(f"bundle {name}: {file} is missing")
+    if sha256(target) != digest:
+        raise BundleDigestMismatch(f"bundle {name}: {file} is not the file that was exported (SHA-256 differs)")

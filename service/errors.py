@@ -1,0 +1,187 @@
+"""Everything that the service refuses, as one tree.
+
+    RadiolucentError                     500
+    ├── RequestError                     400   the client can put it right
+    │   ├── InvalidParameter             422
+    │   ├── UnknownModel                 404
+    │   ├── UnknownMethod                422
+    │   ├── UnknownTarget                422
+    │   ├── TooManyImages                413
+    │   ├── TooLarge                     413
+    │   └── UnreadableImage              422   fails alone; the other images of the request are answered
+    │       ├── UnsupportedFormat        422
+    │       ├── CorruptImage             422
+    │       ├── UnsupportedTransferSyntax 422
+    │       ├── NoPixelData              422
+    │       └── TooManyPixels            422
+    ├── BundleError                      500   a model bundle that is not served
+    │   ├── BundleDigestMismatch         500
+    │   ├── BundleSchemaMismatch         500
+    │   └── GoldenSampleMismatch         500
+    └── Overloaded                       503
+
+`str(error)` is written for the client: it never holds file names, file contents, patient data or DICOM values;
+the names of the standard's transfer syntaxes are the one exception.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RadiolucentError(Exception):
+    """Root of the tree.
+
+    Attributes:
+        status: the HTTP status that the error becomes.
+        kind: slug for `type` of a problem body (RFC 9457) and for the label of the error counter.
+        title: short text for `title` of a problem body, the same for every occurrence.
+    """
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str | None = None) -> None:
+        """Keep `detail`, what happened this time; the title stands in where there is nothing to add."""
+        super().__init__(detail or self.title)
+
+    @property
+    def detail(self) -> str:
+        """What happened this time, for `detail` of a problem body."""
+        return str(self)
+
+
+class RequestError(RadiolucentError):
+    """The request cannot be understood."""
+
+    status = 400
+    kind = "bad-request"
+    title = "The request cannot be understood"
+
+
+class InvalidParameter(RequestError):
+    """A field of the request is missing or holds a value that is not allowed."""
+
+    status = 422
+    kind = "invalid-parameter"
+    title = "A parameter is not valid"
+
+
+class UnknownModel(RequestError):
+    """No served bundle has this id."""
+
+    status = 404
+    kind = "unknown-model"
+    title = "No such model"
+
+
+class UnknownMethod(RequestError):
+    """The model does not offer this explanation method."""
+
+    status = 422
+    kind = "unknown-method"
+    title = "The model does not offer this explanation method"
+
+
+class UnknownTarget(RequestError):
+    """The model has no class of this name."""
+
+    status = 422
+    kind = "unknown-target"
+    title = "The model has no such target class"
+
+
+class TooManyImages(RequestError):
+    """More images than one request may hold."""
+
+    status = 413
+    kind = "too-many-images"
+    title = "Too many images in one request"
+
+
+class TooLarge(RequestError):
+    """More bytes than one request or one file may hold."""
+
+    status = 413
+    kind = "too-large"
+    title = "The upload is too large"
+
+
+class UnreadableImage(RequestError):
+    """A file that gives no image."""
+
+    status = 422
+    kind = "unreadable-image"
+    title = "The image cannot be read"
+
+
+class UnsupportedFormat(UnreadableImage):
+    """Neither PNG nor JPEG nor DICOM, or a kind of them that is not read."""
+
+    kind = "unsupported-format"
+    title = "The image format is not supported"
+
+
+class CorruptImage(UnreadableImage):
+    """A known format whose content is damaged, truncated or contradicts itself."""
+
+    kind = "corrupt-image"
+    title = "The image is damaged"
+
+
+class UnsupportedTransferSyntax(UnreadableImage):
+    """A DICOM transfer syntax that no installed decoder reads."""
+
+    kind = "unsupported-transfer-syntax"
+    title = "The DICOM transfer syntax is not supported"
+
+
+class NoPixelData(UnreadableImage):
+    """A DICOM instance without pixel data, such as a report."""
+
+    kind = "no-pixel-data"
+    title = "The DICOM instance holds no pixel data"
+
+
+class TooManyPixels(UnreadableImage):
+    """A frame or a file that would decode to more than the service holds in memory."""
+
+    kind = "too-many-pixels"
+    title = "The image has too many pixels"
+
+
+class BundleError(RadiolucentError):
+    """A model bundle that cannot be served."""
+
+    kind = "bundle"
+    title = "The model bundle cannot be used"
+
+
+class BundleDigestMismatch(BundleError):
+    """A file of the bundle is not the one that the manifest names."""
+
+    kind = "bundle-digest-mismatch"
+    title = "A file of the model bundle has the wrong digest"
+
+
+class BundleSchemaMismatch(BundleError):
+    """The manifest is of another schema version or not valid."""
+
+    kind = "bundle-schema-mismatch"
+    title = "The manifest of the model bundle does not fit the schema"
+
+
+class GoldenSampleMismatch(BundleError):
+    """The model does not reproduce the outputs stored with it."""
+
+    kind = "golden-sample-mismatch"
+    title = "The model does not reproduce its golden sample"
+
+
+class Overloaded(RadiolucentError):
+    """Too much work is waiting; the client may try again."""
+
+    status = 503
+    kind = "overloaded"
+    title = "The service is overloaded"

@@ -1,0 +1,49 @@
+"""Answers as they look, for the OpenAPI document. The contract tests hold them against the schemas."""
+
+from __future__ import annotations
+
+from service.schemas import RESEARCH_NOTICE
+
+_IMAGE: dict[str, object] = {
+    "name": "slice.png",
+    "status": "ok",
+    "label": "meningioma",
+    "probabilities": {"glioma": 0.02, "meningioma": 0.95, "pituitary": 0.02, "no_tumor": 0.01},
+    "findings": {"tumor": {"probability": 0.99, "present": True}},
+    "region": [31.5, 12.0, 448.0, 448.0],
+    "explanations": [],
+    "warnings": [],
+}
+_UNREADABLE: dict[str, object] = {
+    "name": "notes.txt",
+    "status": "failed",
+    "error": {
+        "type": "urn:radiolucent:problem:unsupported-format",
+        "title": "The file is not a PNG, JPEG or DICOM image",
+        "status": 422,
+        "detail": "the file starts with none of the signatures of PNG, JPEG and DICOM",
+        "request_id": None,
+    },
+}
+_SALIENCY: dict[str, object] = {
+    "method": "gradcam",
+    "target": "meningioma",
+    "shape": [2, 2],
+    "saliency": [[-0.4, 12.5], [0.1, -0.2]],
+    "exact": True,
+    "overlay": None,
+}
+
+
+def _result(images: list[dict[str, object]]) -> dict[str, object]:
+    return {
+        "request_id": "5f2d6c0e9a4b4f0c8f4f6f0b7a3c1d2e",
+        "model": {"id": "brain-mri-resnet50", "version": "1.0.0"},
+        "results": images,
+        "timing_ms": {"decode": 5.1, "queue": 0.2, "inference": 38.0, "explanation": 0.6, "total": 44.2},
+        "notice": RESEARCH_NOTICE,
+    }
+
+
+PREDICT_EXAMPLE = _result([_IMAGE, _UNREADABLE])
+EXPLAIN_EXAMPLE = _result([_IMAGE | {"explanations": [_SALIENCY]}])

@@ -1,0 +1,62 @@
+"""What every image format shares: limits, and colour to grey."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from service.errors import TooManyPixels
+from service.types import Grey8
+
+MAX_FRAME_PIXELS = 2**26  # 64 Mi pixels: 8192 x 8192
+MAX_FRAMES = 512
+MAX_FILE_PIXELS = 2**27  # all frames together: 512 frames of 512 x 512
+
+_filter_lock = threading.Lock()
+
+
+def check_size(width: int, height: int, frames: int = 1) -> None:
+    """Refuse an image before memory is spent on it.
+
+    Args:
+        width: columns of a frame.
+        height: rows of a frame.
+        frames: number of frames in the file.
+
+    Raises:
+        TooManyPixels: a frame, the number of frames or all frames together exceed the limits.
+    """
+    if width * height > MAX_FRAME_PIXELS:
+        raise TooManyPixels(f"a frame has more than {MAX_FRAME_PIXELS} pixels")
+    if frames > MAX_FRAMES:
+        raise TooManyPixels(f"the file has more than {MAX_FRAMES} frames")
+    if width * height * frames > MAX_FILE_PIXELS:
+        raise TooManyPixels(f"the frames of the file have more than {MAX_FILE_PIXELS} pixels together")
+
+
+def grey_of(rgb: Grey8) -> tuple[Grey8, float]:
+    """Luma of a colour image, and how colourful it is.
+
+    Args:
+        rgb: uint8 `[H, W, 3]`.
+
+    Returns:
+        Luma (ITU-R BT.601) uint8 `[H, W]`, and the mean of max - min over the channels as a share of 255, 0..1.
+    """
+    spread = rgb.max(axis=2) - rgb.min(axis=2)
+    return np.asarray(Image.fromarray(rgb).convert("L"), np.uint8), float(spread.mean()) / 255.0
+
+
+def silence(package: str) -> None:
+    """Drop the warnings that a package raises from inside itself: their texts can quote a file's values.
+
+    Filters are global to the process, so a context manager would not be safe in threads; this adds one
+    filter, once.
+    """
+    pattern = rf"{package}(\.|$)"
+    with _filter_lock:
+        if not any(getattr(entry[3], "pattern", None) == pattern for entry in warnings.filters):
+            warnings.filterwarnings("ignore", module=pattern)

@@ -1,0 +1,44 @@
+"""From logits to what is reported: calibrated probabilities, a label, findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.bundle import Manifest
+from service.types import Float
+
+
+@dataclass(frozen=True, slots=True)
+class FindingResult:
+    """A finding's calibrated probability 0..1, and whether it reaches the operating point."""
+
+    name: str
+    probability: float
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """`label` is the most probable class; `probabilities` by class, summing to 1."""
+
+    label: str
+    probabilities: dict[str, float]
+    findings: tuple[FindingResult, ...]
+
+
+def predict(logits: Float, manifest: Manifest) -> Prediction:
+    """Interpret the logits float32 `[K]` of one image.
+
+    Probabilities are a softmax of logits divided by the manifest's temperature (Guo et al., ICML 2017).
+    """
+    scaled = logits.astype(np.float64) / manifest.temperature
+    scaled = np.exp(scaled - scaled.max())
+    probabilities = dict(zip(manifest.class_names, (scaled / scaled.sum()).tolist(), strict=True))
+    findings = tuple(
+        FindingResult(finding.name, probability, probability >= finding.operating_point.threshold)
+        for finding in manifest.findings
+        for probability in [min(1.0, sum(probabilities[name] for name in finding.labels))]
+    )
+    return Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, findings)

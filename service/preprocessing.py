@@ -1,0 +1,141 @@
+"""From a frame to model input. The one definition that training and serving share."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.types import Float, Frame, Grey8, Item, PreprocessingSpec, Region
+
+_DETECTION_SIDE = 256  # the field of view is found on a copy whose longer side is at most this
+_SATURATED = 250  # of 255: the white that an OCT device fills registered frames with
+_FILL_BLEED = 5  # pixels of JPEG ringing around that fill
+
+
+def prepare(frame: Frame, spec: PreprocessingSpec) -> Item:
+    """Crop, window, pad and resample one frame.
+
+    Args:
+        frame: pixels uint8 or float32 `[H, W]`.
+        spec: the model's preprocessing.
+
+    Returns:
+        An item with pixels uint8 `[size, size]` and the region, in pixels of the frame, that they cover.
+        Aspect is preserved; what lies outside the frame is black.
+    """
+    grey = _to_grey8(frame.pixels)
+    valid = np.ones(grey.shape, np.bool_)
+    if spec.field_of_view == "scan":
+        valid = ~registration_fill(grey)
+        box = _bounding_box(valid)
+    elif spec.field_of_view == "head":
+        box = _head_box(grey)
+    else:
+        box = (0, 0, grey.shape[1], grey.shape[0])
+    windowed = _window(frame.pixels, valid, box, spec.window)
+    return _resample(windowed, box, spec)
+
+
+def prepare_mask(mask: Grey8, region: Region, size: int) -> Grey8:
+    """Bring a mask of the source image onto the model input's grid.
+
+    Args:
+        mask: uint8 `[H, W]`, non-zero is inside.
+        region: the region that `prepare` returned for the image that the mask belongs to.
+        size: side of the model input in pixels.
+
+    Returns:
+        uint8 `[size, size]`, 0..255: the covered share of every pixel.
+    """
+    return _warp(np.where(mask > 0, np.uint8(255), np.uint8(0)), region, size)
+
+
+def registration_fill(grey: Grey8) -> NDArray[np.bool_]:
+    """Where an OCT device filled the frame with white after registration.
+
+    Args:
+        grey: uint8 `[H, W]`.
+
+    Returns:
+        bool `[H, W]`: saturated areas that touch the border, grown by the width of their JPEG ringing.
+    """
+    _, labels = cv2.connectedComponents((grey >= _SATURATED).astype(np.uint8), connectivity=4)
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    counts = np.bincount(border, minlength=int(labels.max()) + 1)
+    touching = np.flatnonzero(counts >= 8)  # a few bright pixels at the border are tissue, not fill
+    fill = np.isin(labels, touching[touching > 0]).astype(np.uint8)
+    grown = cv2.dilate(fill, np.ones((_FILL_BLEED, _FILL_BLEED), np.uint8))
+    return grown.astype(np.bool_)
+
+
+def _to_grey8(pixels: Grey8 | Float) -> Grey8:
+    """An 8-bit copy for finding the field of view only."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    low, high = np.percentile(pixels, (0.5, 99.8))
+    scaled = (pixels - low) * (255.0 / max(float(high - low), 1e-6))
+    return np.clip(scaled, 0, 255).astype(np.uint8)
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """x, y, width, height of the true pixels; the whole frame where there are none."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(ys):
+        return 0, 0, mask.shape[1], mask.shape[0]
+    return int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)
+
+
+def _head_box(grey: Grey8) -> tuple[int, int, int, int]:
+    """Bounding box of the largest bright object: drops air, burnt-in text, rulers and thin frames."""
+    height, width = grey.shape
+    scale = min(1.0, _DETECTION_SIDE / max(height, width))
+    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+    threshold, _ = cv2.threshold(small, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    bright = (small > max(0.4 * threshold, 8)).astype(np.uint8)
+    opened = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
+    if count < 2:
+        return 0, 0, width, height
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    x, y, w, h = _bounding_box(labels == largest)
+    if w * h < 0.1 * small.size:  # nothing in it looks like a head
+        return 0, 0, width, height
+    sx, sy = width / small.shape[1], height / small.shape[0]
+    left, top = int(x * sx), int(y * sy)
+    return left, top, min(width, round((x + w) * sx)) - left, min(height, round((y + h) * sy)) - top
+
+
+def _window(
+    pixels: Grey8 | Float,
+    valid: NDArray[np.bool_],
+    box: tuple[int, int, int, int],
+    window: tuple[float, float],
+) -> Grey8:
+    """Map the two percentiles of the field of view to 0 and 255; pixels that are not valid become black."""
+    x, y, w, h = box
+    inside = pixels[y : y + h, x : x + w][valid[y : y + h, x : x + w]]
+    low, high = np.percentile(inside, window) if inside.size else (0.0, 1.0)
+    gain = 255.0 / max(float(high - low), 1e-6)
+    scaled = np.clip((pixels.astype(np.float32) - np.float32(low)) * np.float32(gain), 0, 255)
+    return np.where(valid, np.rint(scaled), 0).astype(np.uint8)
+
+
+def _resample(pixels: Grey8, box: tuple[int, int, int, int], spec: PreprocessingSpec) -> Item:
+    x, y, w, h = box
+    side = max(w, h) * (1 + 2 * spec.margin)
+    region = Region(x + w / 2 - side / 2, y + h / 2 - side / 2, side, side)
+    return Item(_warp(pixels, region, spec.size), region)
+
+
+def _warp(pixels: Grey8, region: Region, size: int) -> Grey8:
+    """Resample a square region to `[size, size]`, averaging over areas where it shrinks."""
+    left, top = round(region.x), round(region.y)
+    side = max(1, round(region.width))
+    height, width = pixels.shape
+    square = np.zeros((side, side), np.uint8)
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
+    square[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
+    shrinking = side >= size
+    out = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    return np.asarray(out, np.uint8)

@@ -1,0 +1,91 @@
+"""From an attribution to a picture; the only place where saliency is scaled and coloured."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.types import Attribution, Float, Frame, Grey8, Region
+
+NOTICE = "Research use only. Evidence, not a lesion outline."
+_FOOTER = 44
+_OPACITY = 0.6
+
+
+def overlay_png(frame: Frame, region: Region, attribution: Attribution) -> bytes:
+    """The frame with the positive evidence in colour over it, as PNG bytes.
+
+    The largest positive value of this map is the brightest colour of inferno, which is perceptually uniform; there is
+    no colour where the evidence is not positive. The footer holds a colour bar with the values, the method, the target
+    and the notice; it names neither file nor patient.
+
+    Args:
+        frame: the source.
+        region: the rectangle of the frame that the map covers.
+        attribution: values float32 `[h, w]`.
+    """
+    grey = display_grey(frame)
+    positive = np.maximum(on_frame(attribution.values, region, grey.shape), 0)
+    peak = float(positive.max())
+    strength = positive / peak if peak > 0 else positive
+    heat = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    opacity = (_OPACITY * np.sqrt(strength))[..., np.newaxis]
+    blended = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) * (1 - opacity) + heat * opacity
+    picture = _with_footer(blended.astype(np.uint8), attribution, peak)
+    done, content = cv2.imencode(".png", picture)
+    if not done:
+        raise RuntimeError("PNG encoding failed")
+    return content.tobytes()
+
+
+def on_frame(values: Float, region: Region, shape: tuple[int, ...]) -> Float:
+    """Bring a map `[h, w]` onto the pixels of its frame, bilinear between cell centres, 0 outside the region.
+
+    Args:
+        values: float32 `[h, w]`, cells of the region from its upper left corner.
+        region: the rectangle, in frame pixels, that the cells cover.
+        shape: `(H, W)` of the frame.
+
+    Returns:
+        float32 `[H, W]`.
+    """
+    h, w = values.shape
+    height, width = shape[:2]
+    xs = ((np.arange(width, dtype=np.float32) + 0.5 - region.x) / region.width) * w - 0.5
+    ys = ((np.arange(height, dtype=np.float32) + 0.5 - region.y) / region.height) * h - 0.5
+    inside = ((xs >= -0.5) & (xs <= w - 0.5))[np.newaxis] & ((ys >= -0.5) & (ys <= h - 0.5))[:, np.newaxis]
+    grid_x, grid_y = np.meshgrid(np.clip(xs, 0, w - 1), np.clip(ys, 0, h - 1))
+    mapped = cv2.remap(values.astype(np.float32), grid_x, grid_y, cv2.INTER_LINEAR)
+    return np.where(inside, mapped, np.float32(0))
+
+
+def display_grey(frame: Frame) -> Grey8:
+    """The frame as uint8 `[H, W]`; other than 8-bit pixels are windowed to their percentiles 0.5 and 99.5."""
+    if frame.pixels.dtype == np.uint8:
+        return frame.pixels.astype(np.uint8, copy=False)
+    low, high = np.percentile(frame.pixels, (0.5, 99.5))
+    scaled = (frame.pixels - low) * (255.0 / max(float(high - low), 1e-6))
+    return np.clip(scaled, 0, 255).astype(np.uint8)
+
+
+def _with_footer(picture: NDArray[np.uint8], attribution: Attribution, peak: float) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    scale = max(1.0, 360 / width)
+    if scale > 1:
+        picture = np.asarray(
+            cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_CUBIC), np.uint8
+        )
+        height, width = picture.shape[:2]
+    footer = np.zeros((_FOOTER, width, 3), np.uint8)
+    bar = cv2.applyColorMap(np.linspace(0, 255, 96, dtype=np.uint8)[np.newaxis].repeat(8, axis=0), cv2.COLORMAP_INFERNO)
+    footer[8:16, 8:104] = bar
+    values = f"0 to {peak:.3g} logit" if peak > 0 else "no positive evidence"
+    _write(footer, values, (112, 16))
+    _write(footer, f"{attribution.method}, {attribution.target}", (max(260, width // 2), 16))
+    _write(footer, NOTICE, (8, 35))
+    return np.vstack([picture, footer])
+
+
+def _write(picture: NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (230, 230, 230), 1, cv2.LINE_AA)

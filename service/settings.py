@@ -1,0 +1,36 @@
+"""Every environment setting of the service, each with the prefix RADIOLUCENT_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+class Settings(BaseSettings):
+    """Read once at start.
+
+    Attributes:
+        models: folder whose sub-folders are bundles.
+        threads: threads of one ONNX Runtime call on the CPU; 0 is one for each core.
+        max_batch: most images in one forward pass.
+        max_queue: images that may wait for a model; beyond it requests are answered 503.
+        max_images: most files in one request.
+        max_request_mib: largest request body in MiB.
+        decode_threads: files decoded at once.
+        device: `auto` takes CUDA where it works, `cpu` and `cuda` insist.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_", frozen=True)
+
+    models: Path = SHIPPED_MODELS
+    threads: int = Field(default=0, ge=0)
+    max_batch: int = Field(default=32, ge=1, le=256)
+    max_queue: int = Field(default=1024, ge=1)
+    max_images: int = Field(default=64, ge=1)
+    max_request_mib: int = Field(default=256, ge=1)
+    decode_threads: int = Field(default=4, ge=1)
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")

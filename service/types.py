@@ -1,0 +1,92 @@
+"""The values that travel through the service, all of them frozen.
+
+Axes are always N, C, H, W. Images are grey: one channel, row 0 at the top.
+
+    bytes -> Frame -> Item -> Outputs -> Prediction, Attribution
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Grey8 = NDArray[np.uint8]
+Float = NDArray[np.float32]
+
+
+class PreprocessingSpec(BaseModel):
+    """How a frame becomes model input; it travels with the model in its manifest.
+
+    `field_of_view` names what is cropped to: `head` (the largest bright object), `scan` (the frame
+    without the saturated triangles that an OCT device leaves where it registered the frame) or
+    `frame` (everything). `window` holds two percentiles of the pixels inside the field of view that
+    are mapped to 0 and 255. The crop is widened by `margin` (a fraction of its longer side), padded to
+    a square with black and resampled to `size` x `size`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    field_of_view: Literal["head", "scan", "frame"]
+    window: tuple[float, float] = Field(default=(0.5, 99.5))
+    margin: float = Field(default=0.02, ge=0, le=0.5)
+    size: int = Field(default=224, ge=32, le=1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of a frame in its own pixels; it may reach beyond the frame where input was padded."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded grey image.
+
+    `pixels` is `[H, W]`, uint8 (0..255) or float32 (any range, larger is brighter). `colour` is the mean
+    spread between the colour channels of the source, 0..1 (0 for a grey image). `modality` is the DICOM
+    Modality (0008,0060) or None where the source does not say.
+    """
+
+    name: str
+    pixels: Grey8 | Float
+    colour: float = 0.0
+    modality: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Model input for one frame: `pixels` uint8 `[H, W]`, and the region of the frame that it covers."""
+
+    pixels: Grey8
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What one forward pass gives: `logits` float32 `[N, K]`, `cam` float32 `[N, K, h, w]`, signed and unscaled."""
+
+    logits: Float
+    cam: Float
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """A saliency map: `values` float32 `[h, w]`, signed, in units of the target's logit, never rescaled.
+
+    `exact` is true where the method computes its definition to floating-point precision.
+    """
+
+    method: str
+    target: str
+    values: Float
+    exact: bool
+    parameters: dict[str, float | int | str] = field(default_factory=dict[str, float | int | str])
