@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -147,15 +148,19 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals (no such route, method not allowed, a broken multipart body) as problems."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+    return _http_problem(error, request.state.request_id)
+
+
+def _http_problem(error: HTTPException, request_id: str) -> Response:
+    """Starlette's own refusals (no such route, method not allowed, a broken multipart body) as problems."""
     ERRORS.labels("http").inc()
     problem = Problem(
         type="about:blank",
         title=HTTPStatus(error.status_code).phrase,
         status=error.status_code,
         detail=str(error.detail),
-        request_id=request.state.request_id,
+        request_id=request_id,
     )
     return Response(problem.model_dump_json(), status_code=error.status_code, media_type=PROBLEM, headers=error.headers)
 
@@ -168,16 +173,20 @@ class _Exchange:
         self._received = 0
         self.answered = False
 
+    def _check(self) -> None:
+        if self._received > self._limit:
+            raise TooLarge(f"a request may hold at most {self._limit // 2**20} MiB")
+
     async def receive(self) -> Message:
         """ASGI; raises TooLarge past the limit in bytes."""
         message = await self._receive()
         self._received += len(message.get("body", b""))
-        if self._received > self._limit:
-            raise TooLarge(f"a request may hold at most {self._limit // 2**20} MiB")
+        self._check()
         return message
 
     async def send(self, message: Message) -> None:
-        """ASGI."""
+        """ASGI; raises TooLarge once more, because FastAPI turns what parsing a body raises into its own answer."""
+        self._check()
         self.answered = True
         await self._send(message)
 
@@ -208,8 +217,11 @@ class Guard:
             await _problem(fault, request_id)(scope, receive, send)
 
 
-class ReadinessProbe:
-    """Answers /readyz with the models that are served and the bundles that were refused; 503 where none is served."""
+class Edge:
+    """Around BentoML's own routes: readiness that says which bundles serve, and problems instead of plain text.
+
+    /readyz answers 503 where no bundle is served, else 200, with the refused ones by name.
+    """
 
     def __init__(self, app: ASGIApp, api: FastAPI) -> None:
         self.app = app
@@ -217,12 +229,30 @@ class ReadinessProbe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or scope["path"] != "/readyz":
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
-        registry = self.api.state.pipeline.registry
-        ready = Readiness(ready=bool(registry.models), models=tuple(registry.models), refused=registry.refused)
-        response = Response(
-            ready.model_dump_json(), status_code=200 if ready.ready else 503, media_type="application/json"
-        )
-        await response(scope, receive, send)
+        elif scope["path"] == "/readyz":
+            registry = self.api.state.pipeline.registry
+            ready = Readiness(ready=bool(registry.models), models=tuple(registry.models), refused=registry.refused)
+            status = 200 if ready.ready else 503
+            await Response(ready.model_dump_json(), status, media_type="application/json")(scope, receive, send)
+        else:
+            await self.app(scope, receive, _with_problems(scope, receive, send))
+
+
+def _with_problems(scope: Scope, receive: Receive, send: Send) -> Send:
+    """A `send` that answers with a problem where the wrapped application refuses in plain text."""
+    replaced = False
+
+    async def replacing(message: Message) -> None:
+        nonlocal replaced
+        if message["type"] == "http.response.start" and message["status"] in (404, 405):
+            plain = Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
+            if plain:
+                replaced = True
+                refusal = HTTPException(message["status"])
+                await _http_problem(refusal, uuid.uuid4().hex)(scope, receive, send)
+        if not replaced:
+            await send(message)
+
+    return replacing

@@ -9,7 +9,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
 
-from service.api import ReadinessProbe, make_api
+from service.api import Edge, make_api
 from service.pipeline import Pipeline
 from service.settings import Settings
 
@@ -34,4 +34,4 @@ class Radiolucent:
 
 
 # BentoML's protocol describes an instance where a class is meant.
-Radiolucent.add_asgi_middleware(ReadinessProbe, api=api)  # pyright: ignore[reportArgumentType]
+Radiolucent.add_asgi_middleware(Edge, api=api)  # pyright: ignore[reportArgumentType]

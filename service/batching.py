@@ -16,6 +16,7 @@ from time import perf_counter
 import numpy as np
 
 from service.errors import Overloaded
+from service.observability import BATCH_IMAGES
 from service.types import Grey8, Outputs
 
 
@@ -33,13 +34,17 @@ class Batcher:
     """Feeds one model's images, in order of arrival, to `run` in `executor`.
 
     Args:
+        name: of the model, for the batch-size metric.
         run: uint8 `[N, H, W, 1]` to Outputs; called in `executor`.
         executor: one thread, shared by all models so that they do not compete for cores.
         max_batch: most images in one call.
         max_queue: most images that may wait.
     """
 
-    def __init__(self, run: Callable[[Grey8], Outputs], executor: Executor, *, max_batch: int, max_queue: int) -> None:
+    def __init__(
+        self, name: str, run: Callable[[Grey8], Outputs], executor: Executor, *, max_batch: int, max_queue: int
+    ) -> None:
+        self._sizes = BATCH_IMAGES.labels(name)
         self._run = run
         self._executor = executor
         self._max_batch = max_batch
@@ -81,6 +86,7 @@ class Batcher:
                 _fail([future for _, future, _ in batch], error)
                 continue
             computed = perf_counter() - start
+            self._sizes.observe(len(batch))
             for row, (_, future, since) in enumerate(batch):
                 if not future.done():
                     one = Outputs(outputs.logits[row], outputs.cam[row])

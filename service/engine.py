@@ -86,6 +86,7 @@ def _open(graph: Path, threads: int, device: str) -> Engine:
     options.log_severity_level = 3
     wanted = ["CPUExecutionProvider"]
     if device != "cpu" and _has_cuda():
+        onnxruntime.preload_dlls()
         wanted.insert(0, "CUDAExecutionProvider")
     session = onnxruntime.InferenceSession(graph, options, providers=wanted)
     provider = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"

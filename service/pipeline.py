@@ -70,8 +70,10 @@ class Pipeline:
         self.settings = settings
         self.registry: Registry = load_models(settings.models, threads=settings.threads, device=settings.device)
         engine_thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._batchers = {
-            name: Batcher(model.engine.run, engine_thread, max_batch=settings.max_batch, max_queue=settings.max_queue)
+        self.batchers = {
+            name: Batcher(
+                name, model.engine.run, engine_thread, max_batch=settings.max_batch, max_queue=settings.max_queue
+            )
             for name, model in self.registry.models.items()
         }
         self._threads: anyio.CapacityLimiter | None = None
@@ -90,7 +92,7 @@ class Pipeline:
         decoded = [row for rows in files for row in rows]
         readable = [row for row in decoded if isinstance(row, _Read)]
         decode_end = perf_counter()
-        answers = await self._batchers[model].run([row.item.pixels for row in readable])
+        answers = await self.batchers[model].run([row.item.pixels for row in readable])
         inference_end = perf_counter()
         found = await self._in_thread(partial(_explain_all, readable, answers, wish, manifest))
         ready = iter(found)

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+
+import numpy as np
+import pytest
+from bright import BIAS, CELLS, SIDE, WEIGHT, png
+from PIL import Image
+from starlette.testclient import TestClient
+
+from service.api import make_api
+from service.errors import RadiolucentError
+from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
+from service.pipeline import Pipeline
+from service.rendering import NOTICE
+from service.schemas import Problem, Result
+from service.settings import Settings
+from service.types import Outputs
+
+
+@pytest.fixture
+def api(write_bundle):
+    write_bundle("bright")
+    folder = write_bundle("other").parent
+    application = make_api("test")
+    application.state.pipeline = Pipeline(Settings(models=folder, threads=1, device="cpu"))
+    return application
+
+
+@pytest.fixture
+def client(api):
+    with TestClient(api, raise_server_exceptions=False) as client:
+        yield client
+
+
+def grey(low: int = 0, high: int = 255) -> np.ndarray:
+    return np.linspace(low, high, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint8)
+
+
+def post(client, route: str, files: list[tuple[str, bytes]], **fields: str):
+    return client.post(f"/v1/{route}", data=fields, files=[("images", (name, content)) for name, content in files])
+
+
+def expected_logits(pixels: np.ndarray) -> np.ndarray:
+    return WEIGHT * (pixels.mean() / 255) + BIAS
+
+
+def test_predict_gives_calibrated_probabilities(client):
+    answer = post(client, "predict", [("a.png", png(grey()))], model="bright")
+    assert answer.status_code == 200
+    result = Result.model_validate(answer.json()).results[0]
+    scaled = np.exp(expected_logits(grey()) / 2.0)
+    for name, value in zip(("bright", "dark", "middle"), scaled / scaled.sum(), strict=True):
+        assert result.probabilities[name] == pytest.approx(value, abs=1e-3)
+    assert result.label == max(result.probabilities, key=result.probabilities.get)
+    light = result.probabilities["bright"] + result.probabilities["middle"]
+    assert result.findings["light"].probability == pytest.approx(light)
+    assert result.findings["light"].present is (light >= 0.5)
+    assert result.explanations == []
+    assert result.region == (0, 0, SIDE, SIDE)
+
+
+def test_explain_gives_signed_maps_that_add_up_to_the_logits(client):
+    answer = post(client, "explain", [("a.png", png(grey()))], model="bright", target="all")
+    explanations = answer.json()["results"][0]["explanations"]
+    assert [e["target"] for e in explanations] == ["bright", "dark", "middle"]
+    for index, explanation in enumerate(explanations):
+        saliency = np.array(explanation["saliency"])
+        assert explanation["shape"] == [CELLS, CELLS] == list(saliency.shape)
+        assert saliency.mean() + BIAS[index] == pytest.approx(expected_logits(grey())[index], abs=1e-2)
+        assert explanation["exact"] is True
+    assert np.array(explanations[1]["saliency"]).max() < 0
+
+
+def test_explain_targets_the_predicted_class_by_default(client):
+    result = post(client, "explain", [("a.png", png(grey()))], model="bright").json()["results"][0]
+    assert [(e["method"], e["target"]) for e in result["explanations"]] == [("gradcam", result["label"])]
+    assert result["explanations"][0]["overlay"] is None
+
+
+def test_an_overlay_shows_the_whole_source_and_the_notice_strip(client):
+    pixels = np.tile(grey(), (1, 2))
+    result = post(client, "explain", [("a.png", png(pixels))], model="bright", overlay="true").json()["results"][0]
+    with Image.open(BytesIO(base64.b64decode(result["explanations"][0]["overlay"]))) as picture:
+        assert picture.format == "PNG"
+        assert picture.width >= pixels.shape[1]
+        assert picture.height > picture.width // 2
+    assert "Research use only" in NOTICE
+    assert result["region"] == [0, -SIDE / 2, 2 * SIDE, 2 * SIDE]
+
+
+def test_one_result_for_each_file_and_frame_in_order_and_bad_ones_fail_alone(client):
+    files = [("1.png", png(grey())), ("2.png", b"no image"), ("3.png", png(grey(0, 128))), ("4.png", png(grey())[:60])]
+    answer = post(client, "explain", files, model="bright")
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [r["name"] for r in results] == ["1.png", "2.png", "3.png", "4.png"]
+    assert [r["status"] for r in results] == ["ok", "failed", "ok", "failed"]
+    assert results[1]["error"]["type"].startswith("urn:radiolucent:problem:")
+    assert results[1]["error"]["status"] == 422
+
+
+def test_a_colour_photograph_is_answered_with_a_warning(client):
+    colour = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    result = post(client, "predict", [("photo.png", png(colour))], model="bright").json()["results"][0]
+    assert any("not of this model's kind" in warning for warning in result["warnings"])
+    assert post(client, "predict", [("a.png", png(grey()))], model="bright").json()["results"][0]["warnings"] == []
+
+
+def test_sixty_four_images_equal_sixty_four_requests(client):
+    files = [(f"{k}.png", png(grey(0, 100 + 2 * k))) for k in range(64)]
+    together = post(client, "predict", files, model="bright").json()["results"]
+    for index in (0, 31, 63):
+        alone = post(client, "predict", [files[index]], model="bright").json()["results"][0]
+        assert alone["probabilities"] == pytest.approx(together[index]["probabilities"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "count", "status", "kind"),
+    [
+        ("predict", {"model": "nobody"}, 1, 404, "unknown-model"),
+        ("predict", {}, 1, 422, "invalid-parameter"),
+        ("predict", {"model": "bright"}, 0, 422, "invalid-parameter"),
+        ("predict", {"model": "bright"}, 65, 413, "too-many-images"),
+        ("explain", {"model": "bright", "method": "magic"}, 1, 422, "unknown-method"),
+        ("explain", {"model": "bright", "method": "hirescam"}, 1, 422, "unknown-method"),
+        ("explain", {"model": "bright", "target": "purple"}, 1, 422, "unknown-target"),
+        ("explain", {"model": "bright", "overlay": "perhaps"}, 1, 422, "invalid-parameter"),
+    ],
+)
+def test_a_bad_request_is_a_problem_that_says_what_to_change(client, route, fields, count, status, kind):
+    answer = post(client, route, [(f"{k}.png", png(grey())) for k in range(count)], **fields)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = Problem.model_validate(answer.json())
+    assert problem.type == f"urn:radiolucent:problem:{kind}"
+    assert problem.status == status
+    assert problem.request_id
+
+
+def test_a_body_over_the_limit_is_refused(api, client):
+    api.state.pipeline.settings = api.state.pipeline.settings.model_copy(update={"max_request_mib": 1})
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1200), np.uint8)
+    answer = post(client, "predict", [("a.png", png(noise))], model="bright")
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:radiolucent:problem:too-large")
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", "/v1/predict", 405)])
+def test_what_is_not_there_is_a_problem_too(client, method, path, status):
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert Problem.model_validate(answer.json()).status == status
+
+
+def test_our_fault_is_a_500_with_the_id_that_the_log_has(api, client, caplog):
+    def broken(images: np.ndarray) -> Outputs:
+        raise RuntimeError("secret detail")
+
+    api.state.pipeline.batchers["bright"]._run = broken
+    answer = post(client, "predict", [("doe^john.png", png(grey()))], model="bright")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret" not in answer.text
+    assert answer.json()["request_id"] in caplog.text
+    assert "doe" not in caplog.text
+
+
+def test_models_lists_what_a_client_needs(client):
+    models = client.get("/v1/models").json()["models"]
+    assert [m["id"] for m in models] == ["bright", "other"]
+    assert [label["name"] for label in models[0]["labels"]] == ["bright", "dark", "middle"]
+    assert models[0]["explanations"][0]["method"] == "gradcam"
+    assert models[0]["grid"] == [CELLS, CELLS]
+
+
+def test_the_openapi_document_holds_valid_examples(client):
+    document = client.get("/openapi.json").json()
+    for route, example in (("predict", PREDICT_EXAMPLE), ("explain", EXPLAIN_EXAMPLE)):
+        shown = document["paths"][f"/v1/{route}"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
+        assert Result.model_validate(shown) == Result.model_validate(example)
+        assert set(document["paths"][f"/v1/{route}"]["post"]["responses"]) >= {"404", "413", "422", "500", "503"}
+    assert "cdn" not in client.get("/docs").text
+
+
+def test_every_error_class_has_its_own_kind():
+    def tree(cls: type[RadiolucentError]) -> list[type[RadiolucentError]]:
+        return [cls, *(child for sub in cls.__subclasses__() for child in tree(sub))]
+
+    kinds = [cls.kind for cls in tree(RadiolucentError)]
+    assert len(kinds) == len(set(kinds))

@@ -1,0 +1,113 @@
+"""The real BentoML server, as a process, over a socket."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from bright import GRAPH_NAME, SIDE, png, write_bundle_into
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.server
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    write_bundle_into(models, "bright")
+    (write_bundle_into(models, "bad") / GRAPH_NAME).write_bytes(b"no graph")
+    log = (models / "log.txt").open("w+")
+    port = free_port()
+    environment = os.environ | {"RADIOLUCENT_MODELS": str(models), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1"], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+    )
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        for _ in range(240):
+            try:
+                client.get("/readyz")
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, Path(log.name).read_text()
+                time.sleep(0.25)
+        client.log = Path(log.name)
+        yield client
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    log.close()
+
+
+def upload(name: str, value: int) -> tuple[str, tuple[str, bytes]]:
+    return ("images", (name, png(np.full((SIDE, SIDE), value, np.uint8))))
+
+
+def test_readiness_names_what_serves_and_what_was_refused(server):
+    answer = server.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["models"] == ["bright"]
+    assert "SHA-256" in answer.json()["refused"]["bad"]
+    assert server.get("/healthz").status_code == server.get("/livez").status_code == 200
+
+
+def test_concurrent_requests_get_their_own_answers(server):
+    def ask(k: int) -> list[str]:
+        files = [upload(f"{k}-{n}.png", 20 * n) for n in range(3)]
+        answer = server.post("/v1/explain", data={"model": "bright", "target": "all"}, files=files)
+        assert answer.status_code == 200
+        return [result["name"] for result in answer.json()["results"]]
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(64)))
+    assert answers == [[f"{k}-{n}.png" for n in range(3)] for k in range(64)]
+
+
+def test_metrics_count_images_stages_and_batches(server):
+    server.post("/v1/predict", data={"model": "bright"}, files=[upload("patient-name.png", 9)])
+    text = server.get("/metrics").text
+    for stage in ("decode", "queue", "inference", "explanation", "encode"):
+        assert re.search(rf'radiolucent_stage_seconds_count{{[^}}]*stage="{stage}"[^}}]*}} [1-9]', text)
+    assert re.search(r'radiolucent_batch_images_count{model="bright"} [1-9]', text)
+    assert re.search(r'radiolucent_model_info{model="bright",[^}]*provider="cpu"[^}]*} 1', text)
+    assert "radiolucent_bundles_refused 1.0" in text
+    assert "patient-name" not in text
+    assert "patient-name" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/nothing"])
+def test_unknown_paths_are_problems(server, path):
+    answer = server.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == 404
+
+
+def test_the_documentation_needs_no_other_host(server):
+    page = server.get("/docs").text
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert asset.startswith("/")
+        assert server.get(asset).status_code == 200
+    assert server.get("/openapi.json").status_code == 200
+
+
+def test_the_service_process_holds_no_training_framework():
+    names = ("torch", "training", "export", "onnxruntime")
+    code = f"import sys, service.app; print([m for m in {names} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
