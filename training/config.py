@@ -33,12 +33,17 @@ class StageConfig(_Strict):
 
 
 class TeacherConfig(_Strict):
-    """A trained checkpoint whose softened probabilities the student also learns (Hinton et al., 2015)."""
+    """A trained checkpoint that the student also learns from.
+
+    `weight` is the share of its softened probabilities in the label loss (Hinton et al., 2015); `feature_weight` weighs
+    the distance of the student's feature maps, projected, from the teacher's (Romero et al., "FitNets", ICLR 2015).
+    """
 
     checkpoint: Path
     size: int
     weight: float = 0.5
     temperature: float = 2.0
+    feature_weight: float = 0.0
 
 
 class TrainConfig(_Strict):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.loggers import TensorBoardLogger
+from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -34,6 +35,31 @@ def make_fabric(devices: str = "auto") -> Fabric:
         native = torch.cpu.get_capabilities()
         precision = "bf16-mixed" if native.get("avx512_bf16") or native.get("amx_bf16") else "32-true"
     return Fabric(accelerator="auto", devices=devices, precision=precision)
+
+
+@dataclass
+class _Run:
+    """A run's moving parts; `averaged` holds the exponential moving average of `student.network`."""
+
+    config: TrainConfig
+    fabric: Fabric
+    student: Student
+    model: Callable[[Batch], dict[str, Tensor]]
+    averaged: AveragedModel
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    teacher: Network | None
+    steps: int
+
+    @property
+    def result(self) -> Network:
+        """The averaged network."""
+        return cast(Network, self.averaged.module)
+
+    @property
+    def averaged_steps(self) -> Tensor:
+        """Steps that went into the average, a scalar."""
+        return self.averaged.n_averaged
 
 
 def train(
@@ -61,70 +87,91 @@ def train(
     Returns:
         The path of `last.pt`, whose averaged weights are the result.
     """
+    run = _start(config, training, fabric, initial)
+    last = out / "last.pt"
+    first = _resume(run, last) if last.exists() else 0
+    logger = TensorBoardLogger(out, name="tensorboard", version=0)
+    for epoch in range(first, config.epochs):
+        row: dict[str, float] = {"epoch": epoch, "size": config.size_at(epoch)} | _epoch(run, training, epoch)
+        if (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs:
+            logits = predict_logits(run.result, validation.images, fabric, config.size_at(epoch))
+            row |= _scores(logits, validation.labels, len(config.classes))
+        if fabric.is_global_zero:
+            _save(run, last, epoch)
+            _log(out / "log.csv", row)
+            logger.log_metrics(row, step=epoch)
+            tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        fabric.barrier()
+    return last
+
+
+def _start(config: TrainConfig, training: Prepared, fabric: Fabric, initial: Path | None) -> _Run:
     torch.manual_seed(config.seed)
     network = build(config.network, len(config.classes))
     if initial is not None:
         network.load_initial(load_checkpoint(initial))
-    teacher = None if config.teacher is None else fabric.to_device(load_network(config.teacher.checkpoint)[0])
-    student = Student(network, config).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    teacher = None
+    if config.teacher is not None:
+        teacher = cast(Network, fabric.to_device(load_network(config.teacher.checkpoint)[0]))
+    widths = teacher.widths if teacher is not None else ()
+    student = Student(network, config, widths).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = torch.optim.AdamW(_parameter_groups(student, config), lr=config.learning_rate)
     steps = len(_order(config, training, 0)) // (config.batch * fabric.world_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total_steps=steps * config.epochs, pct_start=config.warm_up
     )
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
-    averaged = fabric.to_device(averaged)
+    averaged = cast(AveragedModel, fabric.to_device(averaged))
     model, optimiser = fabric.setup(student, optimiser)
-    last, first = out / "last.pt", 0
-    if last.exists():
-        state = load_checkpoint(last)
-        first = state["epoch"] + 1
-        student.load_state_dict(state["student"])
-        averaged.module.load_state_dict(state["averaged"])
-        averaged.n_averaged.fill_(state["steps"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-    logger = TensorBoardLogger(out, name="tensorboard", version=0)
-    for epoch in range(first, config.epochs):
-        sums: dict[str, float] = {}
-        model.train()
-        batches = _batches(config, training, epoch, steps, fabric)
-        bar = tqdm(batches, total=steps, desc=f"epoch {epoch + 1}/{config.epochs}", disable=not fabric.is_global_zero)
-        for number, batch in enumerate(bar):
-            losses: dict[str, Tensor] = model(_taught(batch, teacher, config, epoch))
-            total = torch.stack(list(losses.values())).sum()
-            fabric.backward(total)
-            fabric.clip_gradients(model, optimiser, max_norm=5.0)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            schedule.step()
-            averaged.update_parameters(network)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
-            bar.set_postfix({name: f"{value / (number + 1):.3f}" for name, value in sums.items()})
-        row: dict[str, Any] = {"epoch": epoch, "size": config.size_at(epoch), "rate": schedule.get_last_lr()[0]}
-        row |= {f"loss_{name}": value / steps for name, value in sums.items()}
-        if (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs:
-            logits = predict_logits(averaged.module, validation.images, fabric, config.size_at(epoch))
-            row |= _scores(logits, validation.labels, len(config.classes))
-        if fabric.is_global_zero:
-            save_checkpoint(
-                last,
-                {
-                    "epoch": epoch,
-                    "steps": int(averaged.n_averaged),
-                    "config": config.model_dump_json(),
-                    "student": student.state_dict(),
-                    "averaged": averaged.module.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "schedule": schedule.state_dict(),
-                },
-            )
-            _log(out / "log.csv", row)
-            logger.log_metrics({k: float(v) for k, v in row.items()}, step=epoch)
-            tqdm.write("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
-        fabric.barrier()
-    return last
+    return _Run(config, fabric, student, model, averaged, optimiser, schedule, teacher, steps)
+
+
+def _resume(run: _Run, last: Path) -> int:
+    """Load the state after the last finished epoch; returns the next one."""
+    state = load_checkpoint(last)
+    run.student.load_state_dict(state["student"])
+    run.result.load_state_dict(state["averaged"])
+    run.averaged_steps.fill_(state["steps"])
+    run.optimiser.load_state_dict(state["optimiser"])
+    run.schedule.load_state_dict(state["schedule"])
+    return state["epoch"] + 1
+
+
+def _save(run: _Run, last: Path, epoch: int) -> None:
+    save_checkpoint(
+        last,
+        {
+            "epoch": epoch,
+            "steps": int(run.averaged_steps),
+            "config": run.config.model_dump_json(),
+            "student": run.student.state_dict(),
+            "averaged": run.result.state_dict(),
+            "optimiser": run.optimiser.state_dict(),
+            "schedule": run.schedule.state_dict(),
+        },
+    )
+
+
+def _epoch(run: _Run, training: Prepared, epoch: int) -> dict[str, float]:
+    """One pass over the training part; returns the learning rate and the mean of every loss."""
+    run.student.train()
+    batches = _batches(run.config, training, epoch, run.steps, run.fabric)
+    label = f"epoch {epoch + 1}/{run.config.epochs}"
+    bar = tqdm(batches, total=run.steps, desc=label, disable=not run.fabric.is_global_zero)
+    sums: dict[str, float] = {}
+    for number, batch in enumerate(bar):
+        losses = run.model(_taught(batch, run.teacher, run.config, epoch))
+        run.fabric.backward(torch.stack(list(losses.values())).sum())
+        run.fabric.clip_gradients(run.student, run.optimiser, max_norm=5.0)
+        run.optimiser.step()
+        run.optimiser.zero_grad(set_to_none=True)
+        run.schedule.step()
+        run.averaged.update_parameters(run.student.network)
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        bar.set_postfix({name: f"{value / (number + 1):.3f}" for name, value in sums.items()})
+    means = {f"loss_{name}": value / run.steps for name, value in sums.items()}
+    return {"rate": float(run.schedule.get_last_lr()[0])} | means
 
 
 def predict_logits(network: Network, images: NDArray[np.uint8], fabric: Fabric, size: int, batch: int = 32) -> Tensor:
@@ -183,13 +230,14 @@ def _batches(config: TrainConfig, data: Prepared, epoch: int, steps: int, fabric
 
 def _taught(batch: Batch, teacher: Network | None, config: TrainConfig, epoch: int) -> Batch:
     """The batch at this epoch's size, with the teacher's logits at the teacher's."""
-    opinion = None
+    opinion, pyramid = None, []
     if teacher is not None and config.teacher is not None:
         with torch.no_grad():
-            opinion = teacher(resized(batch.images, config.teacher.size))
+            pyramid = teacher.pyramid(teacher.normalise(resized(batch.images, config.teacher.size)))
+            opinion = teacher.head(pyramid[-1].mean(dim=(2, 3)))
     size = config.size_at(epoch)
     images = resized(batch.images, size).contiguous(memory_format=torch.channels_last)
-    return Batch(images, batch.labels, resized(batch.masks, size), batch.has_mask, opinion)
+    return Batch(images, batch.labels, resized(batch.masks, size), batch.has_mask, opinion, pyramid)
 
 
 def _pixels(images: NDArray[np.uint8]) -> Tensor:
@@ -197,7 +245,7 @@ def _pixels(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).float()
 
 
-def _log(path: Path, row: dict[str, Any]) -> None:
+def _log(path: Path, row: dict[str, float]) -> None:
     """Append a row; the columns of the first epoch hold for all, with the validation scores always among them."""
     names = [*(k for k in row if not k.startswith("val_")), "val_accuracy", "val_balanced", "val_loss"]
     new = not path.exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,8 @@ class Batch:
     """What one step learns from.
 
     `images` float `[N, 1, S, S]` 0..255; `labels` int64 `[N]`; `masks` float `[N, 1, S, S]` 0..255;
-    `has_mask` bool `[N]`: the mask is known (it may be empty); `teacher` logits `[N, K]` or None.
+    `has_mask` bool `[N]`: the mask is known (it may be empty); `teacher` logits `[N, K]` or None;
+    `teacher_pyramid` its feature maps, finest first, empty without a teacher.
     """
 
     images: Tensor
@@ -50,13 +51,16 @@ class Batch:
     masks: Tensor
     has_mask: Tensor
     teacher: Tensor | None = None
+    teacher_pyramid: list[Tensor] = field(default_factory=list[Tensor])
 
 
 class Student(nn.Module):
     """A network with the training-only decoder; its forward pass gives the losses, each a scalar."""
 
-    def __init__(self, network: Network, config: TrainConfig) -> None:
+    def __init__(self, network: Network, config: TrainConfig, teacher_widths: tuple[int, ...] = ()) -> None:
         super().__init__()
+        pairs = zip(network.widths, teacher_widths, strict=False)
+        self.projections = nn.ModuleList(nn.Conv2d(own, theirs, 1) for own, theirs in pairs)
         self.network = network
         self.config = config
         self.decoder = LesionDecoder(network.widths, len(config.classes)) if config.lesion_weight else None
@@ -73,6 +77,8 @@ class Student(nn.Module):
                 "label": losses["label"] * (1 - config.teacher.weight),
                 "teacher": distance * config.teacher.weight,
             }
+            projected = [projection(features) for projection, features in zip(self.projections, pyramid, strict=True)]
+            losses["features"] = config.teacher.feature_weight * feature_distance(projected, batch.teacher_pyramid)
         if config.map_weight:
             maps = network.maps(pyramid[-1]).float()
             losses["map"] = config.map_weight * map_loss(maps, batch)
@@ -88,13 +94,25 @@ def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return functional.kl_div(student, target, reduction="batchmean", log_target=True) * temperature**2
 
 
+def feature_distance(own: list[Tensor], teacher: list[Tensor]) -> Tensor:
+    """Mean over levels and cells of one minus the cosine between feature vectors.
+
+    Both are lists of `[N, D_i, h, w]` with the same D_i; the teacher's are brought to the student's grid.
+    """
+    distances: list[Tensor] = []
+    for mine, theirs in zip(own, teacher, strict=True):
+        target = functional.interpolate(theirs, size=mine.shape[-2:], mode="area")
+        distances.append(1 - functional.cosine_similarity(mine.float(), target.float(), dim=1).mean())
+    return torch.stack(distances).mean()
+
+
 def map_loss(maps: Tensor, batch: Batch) -> Tensor:
     """Minus log of the share that lies inside the lesion of a spatial softmax over the label's map.
 
     Only images with a lesion count. A cell counts by the share of it that the mask covers, relative to the
     best-covered cell, so that a lesion smaller than a cell can still be hit.
     """
-    covered = functional.adaptive_avg_pool2d(batch.masks, maps.shape[-2:]).flatten(1) / 255
+    covered = functional.adaptive_avg_pool2d(batch.masks, (maps.shape[-2], maps.shape[-1])).flatten(1) / 255
     best = covered.amax(dim=1)
     lesions = batch.has_mask & (best > 1e-3)
     if not lesions.any():
@@ -109,7 +127,7 @@ def lesion_loss(segmentation: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy of every cell against background or the image's class; lesion cells weigh four times."""
     if not batch.has_mask.any():
         return segmentation.new_zeros(())
-    inside = functional.adaptive_avg_pool2d(batch.masks, segmentation.shape[-2:]).squeeze(1) > 127
+    inside = functional.adaptive_avg_pool2d(batch.masks, (segmentation.shape[-2], segmentation.shape[-1])).squeeze(1) > 127
     target = torch.where(inside, (batch.labels + 1).view(-1, 1, 1), 0)[batch.has_mask]
     weight = segmentation.new_full((segmentation.shape[1],), 4.0)
     weight[0] = 1.0

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from service.types import PreprocessingSpec
+from training.checkpoint import load_checkpoint, load_network, save_checkpoint
+from training.config import DataConfig, StageConfig, TeacherConfig, TrainConfig
+from training.datasets.prepared import Prepared
+from training.loop import make_fabric, train
+from training.models import build
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+def small_config(tmp_path, **changes) -> TrainConfig:
+    values = {
+        "network": "oculusnet",
+        "classes": ("spot", "plain"),
+        "healthy": ("plain",),
+        "data": DataConfig(adapter="class_folders", split=tmp_path / "split.json"),
+        "preprocessing": PreprocessingSpec(field_of_view="frame", size=64),
+        "stages": (StageConfig(size=32, epochs=2), StageConfig(size=64, epochs=1)),
+        "batch": 8,
+        "map_weight": 0.1,
+        "lesion_weight": 1.0,
+        "validate_every": 1,
+    }
+    return TrainConfig(**(values | changes))
+
+
+def spots(count: int, seed: int) -> Prepared:
+    """Noise, with a bright square and its mask in every other image."""
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 80, (count, 64, 64), np.uint8)
+    masks = np.zeros_like(images)
+    labels = np.arange(count) % 2
+    for row in np.flatnonzero(labels == 0):
+        y, x = random.integers(8, 44, 2)
+        masks[row, y : y + 14, x : x + 14] = 255
+    images[masks > 0] = 240
+    names = tuple(f"{k}" for k in range(count))
+    return Prepared(images, masks, labels == 0, labels.astype(np.int64), names, names)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    config = small_config(tmp_path)
+    fabric = make_fabric()
+    whole = train(config, spots(32, 0), spots(16, 1), tmp_path / "whole", fabric=fabric)
+
+    import training.loop as loop
+
+    real = loop.augment
+    calls = 0
+
+    def dies(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 7:  # in the middle of the second epoch
+            raise Killed
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "augment", dies)
+        with pytest.raises(Killed):
+            train(config, spots(32, 0), spots(16, 1), tmp_path / "broken", fabric=fabric)
+    assert load_checkpoint(tmp_path / "broken" / "last.pt")["epoch"] == 0
+    resumed = train(config, spots(32, 0), spots(16, 1), tmp_path / "broken", fabric=fabric)
+
+    one, other = load_checkpoint(whole), load_checkpoint(resumed)
+    assert one["epoch"] == other["epoch"] == 2
+    for name, tensor in one["averaged"].items():
+        assert torch.equal(tensor, other["averaged"][name]), name
+    lines = (tmp_path / "broken" / "log.csv").read_text().splitlines()
+    assert lines == (tmp_path / "whole" / "log.csv").read_text().splitlines()
+    assert len(lines) == 4
+
+
+def test_every_loss_falls_and_the_checkpoint_holds_its_configuration(tmp_path):
+    config = small_config(tmp_path, stages=(StageConfig(size=32, epochs=4),), learning_rate=3e-3)
+    last = train(config, spots(32, 0), spots(8, 1), tmp_path, fabric=make_fabric())
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for loss in ("loss_label", "loss_map", "loss_lesion"):
+        assert float(rows[-1][loss]) < 0.9 * float(rows[0][loss])
+    network, loaded = load_network(last)
+    assert loaded == config
+    assert not network.training
+
+
+def test_a_student_learns_from_its_teacher(tmp_path):
+    teacher = build("oculusnet", 2)
+    saved = {"config": small_config(tmp_path).model_dump_json(), "averaged": teacher.state_dict()}
+    save_checkpoint(tmp_path / "teacher.pt", saved)
+    config = small_config(tmp_path, teacher=TeacherConfig(checkpoint=tmp_path / "teacher.pt", size=32))
+    train(config, spots(16, 0), spots(8, 1), tmp_path / "student", fabric=make_fabric())
+    assert "loss_teacher" in (tmp_path / "student" / "log.csv").read_text().splitlines()[0]
