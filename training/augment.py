@@ -46,6 +46,18 @@ def augment(images: Tensor, masks: Tensor, strengths: Augmentation, generator: G
     return moved, masks
 
 
+def blend(images: Tensor, probability: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Mix some images with another one of the batch (Zhang et al., "mixup", ICLR 2018).
+
+    Returns:
+        The images, and bool `[N]`: which of them are mixed. The other one's share is uniform between 0 and 1.
+    """
+    n = len(images)
+    chosen = torch.rand(n, generator=generator) < probability
+    share = torch.where(chosen, torch.rand(n, generator=generator), 0.0).view(n, 1, 1, 1)
+    return images * (1 - share) + images[torch.randperm(n, generator=generator)] * share, chosen
+
+
 def resized(images: Tensor, size: int) -> Tensor:
     """Shrink to `[N, 1, size, size]` by averaging over areas."""
     return images if images.shape[-1] == size else functional.interpolate(images, size=(size, size), mode="area")

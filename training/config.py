@@ -37,6 +37,10 @@ class TeacherConfig(_Strict):
 
     `weight` is the share of its softened probabilities in the label loss (Hinton et al., 2015); `feature_weight` weighs
     the distance of the student's feature maps, projected, from the teacher's (Romero et al., "FitNets", ICLR 2015).
+    `blend` is the probability that an image is mixed with another one of its batch, so that the student sees the
+    teacher's answer between images too (Beyer et al., "Knowledge distillation: a good teacher is patient and
+    consistent", CVPR 2022). A blended image keeps its label, so `weight` should be close to 1 with it, and has no
+    known lesion.
     """
 
     checkpoint: Path
@@ -44,6 +48,7 @@ class TeacherConfig(_Strict):
     weight: float = 0.5
     temperature: float = 2.0
     feature_weight: float = 0.0
+    blend: float = Field(default=0.0, ge=0, le=1)
 
 
 class TrainConfig(_Strict):

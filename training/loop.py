@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.functional.classification import multiclass_accuracy
 from tqdm import tqdm
 
-from training.augment import augment, resized
+from training.augment import augment, blend, resized
 from training.checkpoint import load_checkpoint, load_network, save_checkpoint
 from training.config import TrainConfig
 from training.datasets.prepared import Prepared
@@ -82,7 +82,7 @@ def train(
         validation: the images that the averaged weights are watched on.
         out: folder for `last.pt` (state to resume from), `log.csv` and TensorBoard's files.
         fabric: device, precision and processes.
-        initial: state dict of a pre-trained network.
+        initial: state dict of a pre-trained network, or the checkpoint of another run of the same network.
 
     Returns:
         The path of `last.pt`, whose averaged weights are the result.
@@ -109,7 +109,7 @@ def _start(config: TrainConfig, training: Prepared, fabric: Fabric, initial: Pat
     torch.manual_seed(config.seed)
     network = build(config.network, len(config.classes))
     if initial is not None:
-        network.load_initial(load_checkpoint(initial))
+        _initialise(network, load_checkpoint(initial))
     teacher = None
     if config.teacher is not None:
         teacher = cast(Network, fabric.to_device(load_network(config.teacher.checkpoint)[0]))
@@ -124,6 +124,14 @@ def _start(config: TrainConfig, training: Prepared, fabric: Fabric, initial: Pat
     averaged = cast(AveragedModel, fabric.to_device(averaged))
     model, optimiser = fabric.setup(student, optimiser)
     return _Run(config, fabric, student, model, averaged, optimiser, schedule, teacher, steps)
+
+
+def _initialise(network: Network, state: dict[str, Any]) -> None:
+    """Start from another run's averaged weights, or from a state dict as `Network.load_initial` takes it."""
+    if "averaged" in state:
+        network.load_state_dict(state["averaged"])
+    else:
+        network.load_initial(state)
 
 
 def _resume(run: _Run, last: Path) -> int:
@@ -225,6 +233,9 @@ def _batches(config: TrainConfig, data: Prepared, epoch: int, steps: int, fabric
         images, masks = augment(_pixels(data.images[rows]), _pixels(data.masks[rows]), config.augmentation, generator)
         labels = torch.from_numpy(data.labels[rows])
         known = torch.from_numpy(data.has_mask[rows]) | healthy[labels]
+        if config.teacher is not None and config.teacher.blend:
+            images, blended = blend(images, config.teacher.blend, generator)
+            known &= ~blended
         yield fabric.to_device(Batch(images, labels, masks, known))
 
 

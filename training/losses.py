@@ -127,7 +127,8 @@ def lesion_loss(segmentation: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy of every cell against background or the image's class; lesion cells weigh four times."""
     if not batch.has_mask.any():
         return segmentation.new_zeros(())
-    inside = functional.adaptive_avg_pool2d(batch.masks, (segmentation.shape[-2], segmentation.shape[-1])).squeeze(1) > 127
+    grid = (segmentation.shape[-2], segmentation.shape[-1])
+    inside = functional.adaptive_avg_pool2d(batch.masks, grid).squeeze(1) > 127
     target = torch.where(inside, (batch.labels + 1).view(-1, 1, 1), 0)[batch.has_mask]
     weight = segmentation.new_full((segmentation.shape[1],), 4.0)
     weight[0] = 1.0

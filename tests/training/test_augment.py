@@ -5,9 +5,7 @@ import torch
 
 from training.augment import Augmentation, augment, resized
 
-STILL = Augmentation(
-    rotation=0, shift=0, scale=(1, 1), flip=0, contrast=0, gamma=0, noise=0, coarsen=0, registration=0
-)
+STILL = Augmentation(rotation=0, shift=0, scale=(1, 1), flip=0, contrast=0, gamma=0, noise=0, coarsen=0, registration=0)
 
 
 def picture(count: int = 4) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from training.datasets.class_folders import KERMANY_PATTERN, class_folders
@@ -19,21 +21,42 @@ def brain_folders(root: Path) -> list[Record]:
     return class_folders(root / "images", masks=root / "masks", single=("no_tumor",))
 
 
-ADAPTERS: dict[str, Callable[..., list[Record]]] = {
-    "class_folders": class_folders,
-    "kermany": kermany,
-    "brain_folders": brain_folders,
+# Where each adapter is. A module is imported when its adapter is asked for: some need a file format's library.
+ADAPTERS: dict[str, str] = {
+    "brain_folders": "training.datasets:brain_folders",
+    "brats": "training.datasets.brats:brats",
+    "class_folders": "training.datasets.class_folders:class_folders",
+    "drive": "training.datasets.drive:drive",
+    "figshare": "training.datasets.figshare:figshare",
+    "four_class": "training.datasets.four_class:four_class",
+    "kermany": "training.datasets:kermany",
+    "stare": "training.datasets.stare:stare",
 }
+
+
+def load_adapter(name: str) -> Callable[..., list[Record]]:
+    """The adapter of that name.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    if name not in ADAPTERS:
+        raise DatasetError(f"no adapter {name!r}; there are {', '.join(sorted(ADAPTERS))}")
+    module, _, function = ADAPTERS[name].partition(":")
+    return getattr(import_module(module), function)
 
 
 def read_dataset(adapter: str, root: Path, **options: object) -> list[Record]:
     """Records of the dataset below `root`.
 
     Raises:
-        DatasetError: no such adapter or folder, or the folder is not what the adapter expects.
+        DatasetError: no such adapter, option or folder, or the folder is not what the adapter expects.
     """
-    if adapter not in ADAPTERS:
-        raise DatasetError(f"no adapter {adapter!r}; there are {', '.join(sorted(ADAPTERS))}")
+    read = load_adapter(adapter)
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder")
-    return ADAPTERS[adapter](root, **options)
+    try:
+        inspect.signature(read).bind(root, **options)
+    except TypeError as error:
+        raise DatasetError(f"adapter {adapter!r}: {error}") from error
+    return read(root, **options)

@@ -81,6 +81,7 @@ def _record(
         load_image=partial(read_grey, path),
         load_mask=partial(read_mask, mask) if mask and mask.exists() else None,
         sequence=sequence,
+        picture=path,
     )
 
 

@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from training.datasets.record import Record
+from training.datasets.record import Image, Record
 
 HASH_SIDE = 16  # 256 bits
 NEAR = 30  # bits of 256 that near duplicates may differ by
@@ -30,10 +30,15 @@ def perceptual_hashes(records: Sequence[Record]) -> NDArray[np.bool_]:
 
 
 def _hash(record: Record) -> NDArray[np.bool_]:
-    image = record.load_image().astype(np.float32)
-    image -= image.min()
-    image *= 255.0 / max(float(image.max()), 1e-6)
-    grey = PillowImage.fromarray(image.astype(np.uint8))
+    return perceptual_hash(record.load_image())
+
+
+def perceptual_hash(image: Image) -> NDArray[np.bool_]:
+    """Hash one grey image `[H, W]`: bool `[256]`."""
+    scaled = image.astype(np.float32)
+    scaled -= scaled.min()
+    scaled *= 255.0 / max(float(scaled.max()), 1e-6)
+    grey = PillowImage.fromarray(scaled.astype(np.uint8))
     return np.asarray(imagehash.phash(grey, hash_size=HASH_SIDE).hash, np.bool_).ravel()
 
 

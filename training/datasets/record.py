@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ class Record:
     where patients are unknown: a group never straddles two parts of a split. `sequence` is the position
     among neighbouring slices where only blocks are known (a guard is kept between parts there), else None.
     `load_image` gives grey `[H, W]`, uint8 or float32; `load_mask` uint8 `[H, W]`, non-zero inside the lesion.
+    `picture` is the file that the image came from where Pillow can open it (plain or gzipped), else None.
     """
 
     id: str
@@ -29,6 +31,7 @@ class Record:
     load_image: Callable[[], Image]
     load_mask: Callable[[], Grey8] | None = None
     sequence: int | None = None
+    picture: Path | None = None
 
 
 class DatasetError(Exception):

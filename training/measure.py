@@ -1,0 +1,186 @@
+"""From a checkpoint and a dataset to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from service.types import Grey8, Outputs
+from training import shortcut as shortcuts
+from training.bootstrap import Array, Estimate, Resamples, draw
+from training.calibration import calibration_metrics, fit_temperature, probabilities, reliability
+from training.checkpoint import load_network
+from training.config import TrainConfig
+from training.datasets import read_dataset
+from training.datasets.duplicates import clusters, near_pairs, perceptual_hashes
+from training.datasets.prepared import Prepared, prepare_records
+from training.datasets.record import DatasetError, Record
+from training.datasets.split import Part, Split
+from training.findings import finding_called, findings, healthy_classes
+from training.inference import Runner, make_runner
+from training.localisation import centre_map, energy_inside, pointing_game, random_map
+from training.metrics import classification, confusion
+from training.provenance import data_digest, describe_machine, file_digest
+from training.report import Report
+
+_RANDOM_MAPS = 8  # for each image
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A report and what it was computed from: images, their group numbers `[N]`, calibrated probabilities `[N, K]`."""
+
+    report: Report
+    data: Prepared
+    groups: NDArray[np.int64]
+    probabilities: Array
+
+
+def evaluate(
+    checkpoint: Path,
+    root: Path,
+    cache: Path,
+    *,
+    part: Part = "test",
+    resamples: int = 2000,
+    size: int | None = None,
+    seed: int = 0,
+    shortcut: bool = True,
+    command: str = "",
+) -> Evaluation:
+    """Measure a checkpoint.
+
+    Args:
+        checkpoint: `last.pt` of a run.
+        root: the dataset's folder.
+        cache: folder for prepared images.
+        part: the part to report on. Temperature and thresholds are chosen on the validation part.
+        resamples: how many bootstrap resamples the intervals come from.
+        size: input side in pixels; None for the side that images are prepared at.
+        seed: of the resamples.
+        shortcut: also measure the source shortcut, where there are outlines and healthy classes.
+        command: what the report says it was made with.
+
+    Raises:
+        DatasetError: the dataset is not what the checkpoint was trained on, or a part is empty.
+        FileNotFoundError: checkpoint or split file is missing.
+    """
+    network, config = load_network(checkpoint)
+    records = read_dataset(config.data.adapter, root, **config.data.options)
+    split = Split.load(config.data.split)
+    chosen = {name: split.select(records, name) for name in dict.fromkeys(("validation", part))}
+    for name, rows in chosen.items():
+        if not rows:
+            raise DatasetError(f"{config.data.split}: the {name} part is empty")
+    parts = {n: prepare_records(rows, config.classes, config.preprocessing, cache) for n, rows in chosen.items()}
+    data, validation = parts[part], parts["validation"]
+    runner = make_runner(network, size or config.preprocessing.size)
+    known = runner(validation.images, "validation")
+    outputs = known if part == "validation" else runner(data.images, part)
+    temperature = fit_temperature(known.logits, validation.labels)
+    raw, probs = probabilities(outputs.logits), probabilities(outputs.logits, temperature)
+    groups = inseparable_groups(chosen[part])
+    drawn = draw(groups, data.labels, resamples, seed)
+    metrics = classification(data.labels, probs, config.classes, drawn)
+    metrics |= calibration_metrics(raw, data.labels, drawn, "before")
+    metrics |= calibration_metrics(probs, data.labels, drawn, "after")
+    found, points = findings(
+        config, probs, data.labels, drawn, probabilities(known.logits, temperature), validation.labels
+    )
+    located, counts = localisation(outputs, data, drawn, seed)
+    leaked: dict[str, Estimate] = {}
+    if shortcut and located and len(np.unique(np.isin(data.labels, healthy_classes(config)))) == 2:
+        leaked, numbers = source_shortcut(config, runner, outputs, data, validation, drawn)
+        counts |= numbers
+    report = Report(
+        network=config.network,
+        classes=config.classes,
+        healthy=config.healthy,
+        part=part,
+        size=runner.size,
+        images=len(data),
+        groups=drawn.groups,
+        groups_by_class={
+            name: len(np.unique(groups[data.labels == number])) for number, name in enumerate(config.classes)
+        },
+        temperature=temperature,
+        metrics=metrics | found,
+        operating_points=points,
+        confusion=tuple(map(tuple, confusion(data.labels, probs.argmax(axis=1), len(config.classes)).tolist())),
+        reliability_before=reliability(raw, data.labels),
+        reliability_after=reliability(probs, data.labels),
+        localisation=located,
+        shortcut=leaked,
+        counts=counts,
+        resamples=resamples,
+        seed=seed,
+        checkpoint_digest=file_digest(checkpoint),
+        split_digest=split.digest(),
+        data_digest=data_digest(records),
+        command=command,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=describe_machine(str(runner.fabric.device)),
+    )
+    return Evaluation(report, data, groups, probs)
+
+
+def inseparable_groups(records: Sequence[Record]) -> NDArray[np.int64]:
+    """Group number of each record, `[N]`: one patient or block, and near duplicates of one another, are one group."""
+    _, group = np.unique([record.group for record in records], return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    links = [(a, b) for a, b in pairwise(order.tolist()) if group[a] == group[b]]
+    alike = near_pairs(perceptual_hashes(records))
+    pairs = np.concatenate([alike, np.array(links, np.int64).reshape(-1, 2)])
+    return clusters(len(records), pairs).astype(np.int64)
+
+
+def localisation(
+    outputs: Outputs, data: Prepared, drawn: Resamples, seed: int
+) -> tuple[dict[str, Estimate], dict[str, int]]:
+    """Both measures of `training.localisation` on the images with an outline, for the network and the baselines."""
+    outlined = data.has_mask & np.array([bool((mask > 127).any()) for mask in data.masks], np.bool_)
+    if not outlined.any():
+        return {}, {}
+    random = np.random.default_rng(seed)
+    grid = (outputs.cam.shape[2], outputs.cam.shape[3])
+    predicted = outputs.logits.argmax(axis=1)
+    names = ("", "_predicted", "_centre", "_random")
+    hits, energy = (np.zeros((len(names), len(data))) for _ in range(2))
+    for row in tqdm(np.flatnonzero(outlined).tolist(), desc="localisation", unit="image", leave=False):
+        mask = np.asarray(data.masks[row]) > 127
+        rows = outputs.cam[row]
+        noise = [random_map(grid, random) for _ in range(_RANDOM_MAPS)]
+        maps = [[rows[data.labels[row]]], [rows[predicted[row]]], [centre_map(grid)], noise]
+        for kind, group in enumerate(maps):
+            hits[kind, row] = np.mean([pointing_game(values, mask) for values in group])
+            energy[kind, row] = np.mean([energy_inside(values, mask) for values in group])
+    found = {
+        measure + name: drawn.ratio(values[kind], outlined)
+        for measure, values in (("pointing_game", hits), ("energy_inside", energy))
+        for kind, name in enumerate(names)
+    }
+    counts = {measure: int(outlined.sum()) for measure in ("pointing_game", "energy_inside")}
+    return {name: value for name, value in found.items() if value is not None}, counts
+
+
+def source_shortcut(
+    config: TrainConfig, runner: Runner, outputs: Outputs, data: Prepared, validation: Prepared, drawn: Resamples
+) -> tuple[dict[str, Estimate], dict[str, int]]:
+    """The measurements of `training.shortcut` for a network with healthy classes."""
+    healthy = healthy_classes(config)
+    slices, known = (
+        shortcuts.Slices(d.images, d.masks, d.has_mask, ~np.isin(d.labels, healthy)) for d in (data, validation)
+    )
+
+    def classify(images: Grey8, description: str) -> Array:
+        return probabilities(runner(images, description).logits)
+
+    found, counts = shortcuts.measure(slices, finding_called(outputs.logits, healthy), healthy, classify, drawn)
+    return found | shortcuts.probe(known, slices, drawn), counts | {"probe/thumbnail": len(data)}
