@@ -43,8 +43,8 @@ lint: $(FULL)/.complete ## style, types and import rules
 train: $(FULL)/.complete ## train: make train CONFIG=training/configs/brain-mri-resnet50.toml DATA=... OUT=...
 	$(FULL)/bin/python -m training train $(CONFIG) $(DATA) $(OUT) $(if $(INIT),--init $(INIT))
 
-export: $(FULL)/.complete ## export: make export CHECKPOINT=... OUT=models/... DATA=... REPORT=...
-	$(FULL)/bin/python -m export $(CHECKPOINT) $(OUT) --data $(DATA) --report $(REPORT)
+export: $(FULL)/.complete ## export: make export CHECKPOINT=... OUT=models/NAME [REPORT=...]
+	$(FULL)/bin/python -m export $(CHECKPOINT) $(OUT) $(if $(REPORT),--report $(REPORT))
 
 load: $(FULL)/.complete ## load-test a started service; reports in reports/
 	mkdir -p reports

@@ -52,7 +52,7 @@ def open_engine(bundle: Bundle, *, threads: int = 0, device: str = "auto") -> En
     Raises:
         GoldenSampleMismatch: this machine computes something else than the exporter did.
     """
-    engine = _open(bundle.graph, threads, device)
+    engine = open_graph(bundle.graph, threads=threads, device=device)
     check_golden(bundle, engine)
     return engine
 
@@ -76,7 +76,8 @@ def check_golden(bundle: Bundle, engine: Engine) -> float:
     return deviation
 
 
-def _open(graph: Path, threads: int, device: str) -> Engine:
+def open_graph(graph: Path, *, threads: int = 0, device: str = "auto") -> Engine:
+    """Load a graph that no bundle vouches for yet; arguments as in `open_engine`."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()

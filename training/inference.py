@@ -32,7 +32,7 @@ class Runner:
                 rows = np.ascontiguousarray(images[start : start + batch])
                 pixels = resized(self.fabric.to_device(torch.from_numpy(rows).unsqueeze(1).float()), self.size)
                 features = self.network.pyramid(self.network.normalise(pixels))[-1]
-                logits.append(self.network.head(features.mean(dim=(2, 3))).cpu().numpy())
+                logits.append(self.network.classify(features).cpu().numpy())
                 maps.append(self.network.maps(features).cpu().numpy())
         return Outputs(np.concatenate(logits), np.concatenate(maps))
 

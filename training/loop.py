@@ -245,7 +245,7 @@ def _taught(batch: Batch, teacher: Network | None, config: TrainConfig, epoch: i
     if teacher is not None and config.teacher is not None:
         with torch.no_grad():
             pyramid = teacher.pyramid(teacher.normalise(resized(batch.images, config.teacher.size)))
-            opinion = teacher.head(pyramid[-1].mean(dim=(2, 3)))
+            opinion = teacher.classify(pyramid[-1])
     size = config.size_at(epoch)
     images = resized(batch.images, size).contiguous(memory_format=torch.channels_last)
     return Batch(images, batch.labels, resized(batch.masks, size), batch.has_mask, opinion, pyramid)

@@ -69,7 +69,7 @@ class Student(nn.Module):
         """Weighted losses by name."""
         config, network = self.config, self.network
         pyramid = network.pyramid(network.normalise(batch.images))
-        logits = network.head(pyramid[-1].mean(dim=(2, 3))).float()
+        logits = network.classify(pyramid[-1]).float()
         losses = {"label": functional.cross_entropy(logits, batch.labels, label_smoothing=config.label_smoothing)}
         if batch.teacher is not None and config.teacher is not None:
             distance = distillation(logits, batch.teacher, config.teacher.temperature)

@@ -47,8 +47,7 @@ def prepare_records(
     strangers = sorted({record.label for record in records} - set(classes))
     if strangers:
         raise DatasetError(f"labels {strangers} are not among the model's classes {list(classes)}")
-    key = json.dumps([[record.id for record in records], spec.model_dump()], sort_keys=True)
-    path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    path = cached_at(cache, [record.id for record in records], spec)
     if not path.exists():
         _fill(path, records, spec)
     stack = np.load(path, mmap_mode="r")
@@ -61,6 +60,12 @@ def prepare_records(
         groups=tuple(record.group for record in records),
         ids=tuple(record.id for record in records),
     )
+
+
+def cached_at(cache: Path, ids: Sequence[str], spec: PreprocessingSpec) -> Path:
+    """Where `prepare_records` keeps images and masks, uint8 `[N, 2, S, S]`, of records with these ids."""
+    key = json.dumps([list(ids), spec.model_dump()], sort_keys=True)
+    return cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
 
 
 def _fill(path: Path, records: Sequence[Record], spec: PreprocessingSpec) -> None:

@@ -12,7 +12,8 @@ class Network(nn.Module):
     """A classifier whose head is global average pooling and one linear layer.
 
     Subclasses set `head` and implement `pyramid`. With `A = pyramid(x)[-1]`, the class activation map
-    `cam_c = sum_d W[c, d] A_d` satisfies `mean(cam_c) + b_c = logit_c` (Zhou et al., CVPR 2016).
+    `cam_c = sum_d W[c, d] A_d` satisfies `mean(cam_c) + b_c = logit_c` (Zhou et al., CVPR 2016). A network with
+    another head overrides `classify`, and `maps` where it is to be measured by its maps.
     """
 
     head: nn.Linear
@@ -32,7 +33,16 @@ class Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits `[N, K]` of prepared pixels 0..255 `[N, 1, H, W]`."""
-        return self.head(self.pyramid(self.normalise(pixels))[-1].mean(dim=(2, 3)))
+        return self.classify(self.pyramid(self.normalise(pixels))[-1])
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits `[N, K]` of the last feature maps `[N, D, h, w]`."""
+        return self.head(features.mean(dim=(2, 3)))
+
+    @property
+    def pools_into_linear(self) -> bool:
+        """Whether the head is pooling and one linear layer, so that its class activation maps are exact."""
+        return type(self).classify is Network.classify
 
     def maps(self, features: Tensor) -> Tensor:
         """Class activation maps `[N, K, h, w]` of the last feature maps `[N, D, h, w]`."""

@@ -1,0 +1,55 @@
+"""`python -m export CHECKPOINT OUT`: a checkpoint becomes a model bundle, or a list of what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point.
+
+    Returns:
+        0 where a bundle was written, 1 where a check failed, 2 where the arguments do not belong together.
+    """
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="last.pt of a run")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the bundle's folder; an older bundle there is replaced")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="what 'training evaluate' wrote (default: report/ by the checkpoint)"
+    )
+    parser.add_argument(
+        "--description", type=Path, metavar="FILE", help="the model in words (default: the one shipped for OUT's name)"
+    )
+    return _export(parser.parse_args(arguments))
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+    from rich.console import Console
+
+    from export.description import SHIPPED, load_description
+    from export.parity import ParityError
+    from export.writer import ExportError, export
+
+    checkpoint: Path = arguments.checkpoint
+    out: Path = arguments.out
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        description = load_description(arguments.description or SHIPPED / f"{out.name}.toml")
+        manifest = export(checkpoint, out, arguments.report or checkpoint.parent / "report", description, console)
+    except (ExportError, FileNotFoundError, ValidationError) as error:
+        console.print(f"cannot export: {error}", style="red", markup=False)
+        return 2
+    except ParityError as error:
+        console.print(f"not exported, the graph is not the network: {error}", style="red", markup=False)
+        return 1
+    for check in manifest.parity:
+        console.print(f"  {check.check}: {check.deviation:.2g} (allowed {check.tolerance:.0e}, {check.images} images)")
+    console.print(f"wrote {out}: {manifest.id} {manifest.version}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

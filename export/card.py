@@ -1,0 +1,143 @@
+"""The model card, generated from the manifest (Mitchell et al., "Model Cards for Model Reporting", FAT* 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from service.bundle import CodedConcept, Estimate, Manifest
+
+NOTICE = "**Research use only: not a medical device.** A saliency map is evidence for a prediction, not an outline."
+
+
+def model_card(manifest: Manifest) -> str:
+    """Markdown."""
+    evaluation = manifest.evaluation
+    overall = {name: value for name, value in evaluation.metrics.items() if "/" not in name}
+    blocks = [
+        f"# {manifest.title}",
+        f"`{manifest.id}` {manifest.version}, licence {manifest.licence}",
+        NOTICE,
+        "## Intended use",
+        manifest.intended_use,
+        "## Limits",
+        _bullets(manifest.limits),
+        "## Input",
+        f"{manifest.kind.description} DICOM modality {' or '.join(manifest.kind.modalities)}; "
+        f"body part {_code(manifest.kind.body_part)}. {_preprocessing(manifest)}",
+        "## Output",
+        _table(
+            ["label", "name", "code", "shows a finding"],
+            [[f"`{x.name}`", x.display, _code(x.code), "no" if x.healthy else "yes"] for x in manifest.labels],
+        ),
+        f"Probabilities are a softmax of the logits divided by the temperature {manifest.temperature:.4f}.",
+        *_findings(manifest),
+        "## Explanations",
+        _table(
+            ["method", "exact", "what it is"],
+            [[f"`{e.method}`", "yes" if e.exact else "no", e.meaning] for e in manifest.explanations],
+        ),
+        f"Read off the output `cam` of `{manifest.graph.target_layer}`, "
+        f"{manifest.graph.grid[0]} x {manifest.graph.grid[1]} cells.",
+        f"## How good it is: {evaluation.images} images, {evaluation.groups} groups of the {evaluation.part} part",
+        f"No choice looked at this part. Measured {evaluation.date[:10]} by `{evaluation.command}`; intervals are 95 %, "
+        "bootstrapped by groups (patients, blocks of neighbouring slices, near copies).",
+        _estimates(overall),
+        *_by_class(manifest),
+        *_optional("### Where the maps lie", evaluation.localisation),
+        *_optional("### Source shortcut", evaluation.shortcut),
+        f"### What {manifest.graph.weights} weights changed",
+        _table(["", ""], [[_words(name), f"{value:.6g}"] for name, value in evaluation.half_precision.items()]),
+        "## Checks of the exported graph",
+        _table(
+            ["check", "largest deviation", "allowed", "images"],
+            [[_words(c.check), f"{c.deviation:.2g}", f"{c.tolerance:.0e}", str(c.images)] for c in manifest.parity],
+        ),
+        "## Provenance",
+        _provenance(manifest),
+        *(["## References", _bullets(manifest.references)] if manifest.references else []),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _preprocessing(manifest: Manifest) -> str:
+    spec = manifest.preprocessing
+    low, high = spec.window
+    return (
+        f"The image is cropped to the {spec.field_of_view}, its {low:g}th to {high:g}th percentiles are mapped to 0 to "
+        f"255, and it is padded to a square and resampled to {spec.size} x {spec.size} grey pixels."
+    )
+
+
+def _findings(manifest: Manifest) -> Iterable[str]:
+    if manifest.findings:
+        yield _table(
+            ["finding", "name", "code", "sum of", "present from", "chosen by"],
+            [
+                [
+                    f"`{f.name}`",
+                    f.display,
+                    _code(f.code),
+                    ", ".join(f.labels),
+                    f"{f.operating_point.threshold:.4f}",
+                    f.operating_point.chosen_by,
+                ]
+                for f in manifest.findings
+            ],
+        )
+
+
+def _by_class(manifest: Manifest) -> Iterable[str]:
+    metrics = manifest.evaluation.metrics
+    names = list(dict.fromkeys(name.split("/")[0] for name in metrics if "/" in name))
+    if names:
+        rows = [[x, *(_cell(metrics.get(f"{name}/{x}")) for name in names)] for x in manifest.class_names]
+        yield _table(["class", *map(_words, names)], rows)
+
+
+def _optional(title: str, values: Mapping[str, Estimate]) -> Iterable[str]:
+    return [title, _estimates(values)] if values else []
+
+
+def _provenance(manifest: Manifest) -> str:
+    made = manifest.provenance
+    rows = [
+        ["network", f"{made.network}, {made.parameters:,} parameters"],
+        ["training data", made.training_data],
+        ["initial weights", made.initial_weights or "random"],
+        ["epochs", str(made.epochs)],
+        ["data (SHA-256)", f"`{made.data_sha256}`"],
+        ["split file (SHA-256)", f"`{made.split_sha256}`"],
+        ["checkpoint (SHA-256)", f"`{made.checkpoint_sha256}`"],
+        *([f"`{name}` (SHA-256)", f"`{digest}`"] for name, digest in manifest.files.items()),
+    ]
+    return _table(["", ""], rows)
+
+
+def _estimates(values: Mapping[str, Estimate]) -> str:
+    return _table(
+        ["measure", "value (95 % interval)"], [[_words(name), _cell(value)] for name, value in values.items()]
+    )
+
+
+def _cell(value: Estimate | None) -> str:
+    if value is None:
+        return "not defined"
+    interval = "" if value.low is None or value.high is None else f" ({value.low:.3f} to {value.high:.3f})"
+    return f"{value.value:.3f}{interval}"
+
+
+def _code(code: CodedConcept | None) -> str:
+    return "none" if code is None else f"{code.scheme} {code.value} ({code.meaning})"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

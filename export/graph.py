@@ -1,0 +1,129 @@
+"""One graph that predicts and explains: logits and the activation maps of every class from one forward pass.
+
+Behind global average pooling and one linear layer, with `A [N, D, h, w]` the last feature maps, `W [K, D]`, `b [K]`:
+
+    cam[n, c] = sum_d W[c, d] A[n, d]        a 1 x 1 convolution
+    logit[n, c] = mean(cam[n, c]) + b[c]     exactly: pooling and the linear layer commute
+
+The gradient of logit c with respect to feature map d is W[c, d] / (h w) in every cell, so that Grad-CAM (Selvaraju et
+al., ICCV 2017) and HiResCAM (Draelos & Carin, 2020) are ReLU(cam) / (h w). Other heads: see `export.tail`.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.optimization import fuse
+
+from export.tail import TargetGradients
+from training.models.network import Network
+
+LARGEST_HALF = 65504.0
+
+
+class Body(nn.Module):
+    """Images uint8 `[N, H, W, 1]` to the last feature maps float32 `[N, D, h, w]`."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise and run the trunk."""
+        return self.network.pyramid(self.network.normalise(images.permute(0, 3, 1, 2)))[-1]
+
+
+class ClassActivation(nn.Module):
+    """Feature maps float32 `[N, D, h, w]` to logits `[N, K]` and class activation maps `[N, K, h, w]`, signed."""
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(head.in_features, head.out_features, kernel_size=1, bias=False)
+        self.maps.weight = nn.Parameter(head.weight.detach().clone()[:, :, None, None])
+        self.bias = nn.Parameter(head.bias.detach().clone())
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps first, their means after."""
+        cam = self.maps(features)
+        return cam.mean(dim=(2, 3)) + self.bias, cam
+
+
+class Explained(nn.Module):
+    """Images uint8 `[N, H, W, 1]` to logits float32 `[N, K]` and cam float32 `[N, K, h, w]`."""
+
+    def __init__(self, body: nn.Module, tail: nn.Module) -> None:
+        super().__init__()
+        self.body, self.tail = body, tail
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass."""
+        return self.tail(self.body(images))
+
+
+class Logits(nn.Module):
+    """Images uint8 `[N, H, W, 1]` to logits `[N, K]`, without explanation: what an explanation is checked against."""
+
+    def __init__(self, body: nn.Module, network: Network) -> None:
+        super().__init__()
+        self.body, self.network = body, network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Run the trunk and the network's own head."""
+        return self.network.classify(self.body(images))
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A network made ready for export.
+
+    `module` is what is exported, `plain` the same trunk with the network's own head, both holding the weights that are
+    stored. `cam` and `bias` are as in the manifest's `Graph`.
+    """
+
+    module: Explained
+    plain: Logits
+    cam: Literal["class_activation", "gradient"]
+    bias: tuple[float, ...] | None
+
+
+def fuse_network(network: Network, size: int, *, half: bool = True) -> Fused:
+    """Fold batch normalisation into the convolutions and put the explanation behind the trunk; the network is copied.
+
+    Args:
+        network: in evaluation mode.
+        size: side of the input in pixels.
+        half: round every weight with two axes or more to half precision, as it will be stored.
+
+    Raises:
+        ValueError: the network is in training mode, where normalisation depends on the batch, or a weight lies beyond
+            half precision's range.
+    """
+    if network.training:
+        raise ValueError("the network is in training mode; call eval() first")
+    network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    body = cast(nn.Module, fuse(fx.symbolic_trace(Body(network))))
+    if half:
+        _round_to_half(body)
+        _round_to_half(network)  # its trunk is in `body` already, its head is yet to be taken
+    plain = Logits(body, network).eval()
+    if network.pools_into_linear:
+        tail = ClassActivation(network.head)
+        return Fused(Explained(body, tail).eval(), plain, "class_activation", tuple(tail.bias.tolist()))
+    with torch.no_grad():
+        features = body(torch.zeros(2, size, size, 1, dtype=torch.uint8))
+    return Fused(Explained(body, TargetGradients(network.classify, features)).eval(), plain, "gradient", None)
+
+
+def _round_to_half(module: nn.Module) -> None:
+    """Round in place; biases and what normalisation holds stay as they are."""
+    with torch.no_grad():
+        for name, tensor in module.named_parameters():
+            if tensor.ndim < 2:
+                continue
+            if float(tensor.abs().max()) > LARGEST_HALF:
+                raise ValueError(f"{name} holds a weight beyond {LARGEST_HALF:.0f}, which half precision cannot store")
+            tensor.copy_(tensor.half().float())

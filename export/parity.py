@@ -1,0 +1,130 @@
+"""The checks that an export must pass. Each compares the graph with torch holding the same stored weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.image import scale_cam_image
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from export.graph import Explained, Fused, Logits
+from service.bundle import ParityCheck
+from service.engine import Engine
+from service.types import Float, Grey8, Outputs
+
+BATCH = 8
+_TOLERANCES = {
+    "logits_equal_torch": 1e-4,
+    "gradcam_equals_pytorch_grad_cam": 1e-4,
+    "cam_equals_torch": 1e-3,
+    "completeness": 1e-3,
+    "batch_of_8_equals_8_calls": 1e-4,
+}
+
+
+class ParityError(Exception):
+    """The exported graph does not do what the network does; the message names every check that failed."""
+
+
+def check_parity(fused: Fused, engine: Engine, images: Grey8) -> tuple[ParityCheck, ...]:
+    """Compare the exported graph with the module that it was exported from.
+
+    Args:
+        fused: the module, holding the stored weights.
+        engine: the service's engine on the exported graph.
+        images: real images, prepared, uint8 `[N, H, W, 1]`, at least 8.
+
+    Returns:
+        One result for each check: the largest deviation over all images and classes.
+
+    Raises:
+        ParityError: a check failed.
+        ValueError: there are fewer than 8 images.
+    """
+    if len(images) < BATCH:
+        raise ValueError(f"parity needs at least {BATCH} images, got {len(images)}")
+    found = _join([engine.run(images[rows]) for rows in _batches(len(images), "graph")])
+    expected = run_module(fused.module, images)
+    deviations = {
+        "logits_equal_torch": _distance(found.logits, expected.logits),
+        "cam_equals_torch": _distance(found.cam, expected.cam) / max(1.0, float(np.abs(expected.cam).max())),
+        "gradcam_equals_pytorch_grad_cam": grad_cam_deviation(fused.plain, found.cam, images),
+        "batch_of_8_equals_8_calls": _batching_deviation(engine, images[:BATCH]),
+    }
+    if fused.bias is not None:
+        bias = np.asarray(fused.bias, np.float64)
+        deviations["completeness"] = _distance(found.cam.astype(np.float64).mean(axis=(2, 3)) + bias, found.logits)
+    checks = tuple(
+        ParityCheck(check=name, deviation=value, tolerance=_TOLERANCES[name], images=_images(name, len(images)))
+        for name, value in deviations.items()
+    )
+    failed = [
+        f"{c.check}: {c.deviation:.3g} exceeds {c.tolerance:.3g}" for c in checks if not c.deviation <= c.tolerance
+    ]
+    if failed:
+        raise ParityError("; ".join(failed))
+    return checks
+
+
+def run_module(module: Explained, images: Grey8) -> Outputs:
+    """The module's outputs for prepared images uint8 `[N, H, W, 1]`."""
+    parts: list[Outputs] = []
+    with torch.no_grad():
+        for rows in _batches(len(images), "torch"):
+            logits, cam = module(_tensor(images[rows]))
+            parts.append(Outputs(logits.numpy(), cam.numpy()))
+    return _join(parts)
+
+
+def grad_cam_deviation(plain: Logits, cam: Float, images: Grey8) -> float:
+    """Largest distance, over images, classes and pixels, from pytorch-grad-cam's Grad-CAM at the end of the trunk.
+
+    Both maps go through its `scale_cam_image`: to 0..1 each, and resampled to the image's size.
+    """
+    classes, cells = cam.shape[1], cam.shape[2] * cam.shape[3]
+    side = (images.shape[2], images.shape[1])
+    largest = 0.0
+    with GradCAM(model=plain, target_layers=[plain.body]) as reference:
+        for rows in _batches(len(images), "pytorch-grad-cam"):
+            pixels = _tensor(images[rows]).float()  # a gradient may only be asked of floating-point input
+            for target in range(classes):
+                wanted = reference(pixels, [cast(nn.Module, ClassifierOutputTarget(target))] * len(pixels))
+                ours = scale_cam_image(np.maximum(cam[rows, target] / cells, 0), side)
+                largest = max(largest, _distance(np.asarray(ours), np.asarray(wanted)))
+    return largest
+
+
+def _batching_deviation(engine: Engine, images: Grey8) -> float:
+    together = engine.run(images)
+    singles = _join([engine.run(images[row : row + 1]) for row in range(len(images))])
+    scale = max(1.0, float(np.abs(singles.cam).max()))
+    return max(_distance(together.logits, singles.logits), _distance(together.cam, singles.cam) / scale)
+
+
+def _images(check: str, count: int) -> int:
+    return BATCH if check.startswith("batch") else count
+
+
+def _batches(count: int, label: str) -> Iterator[slice]:
+    for start in tqdm(range(0, count, BATCH), desc=f"parity: {label}", unit="batch", leave=False):
+        yield slice(start, start + BATCH)
+
+
+def _tensor(images: Grey8) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images))
+
+
+def _join(parts: list[Outputs]) -> Outputs:
+    return Outputs(np.concatenate([p.logits for p in parts]), np.concatenate([p.cam for p in parts]))
+
+
+def _distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Largest absolute difference; not a number where either holds one."""
+    return float(np.abs(a - b).max())
