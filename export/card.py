@@ -39,8 +39,8 @@ def model_card(manifest: Manifest) -> str:
         f"Read off the output `cam` of `{manifest.graph.target_layer}`, "
         f"{manifest.graph.grid[0]} x {manifest.graph.grid[1]} cells.",
         f"## How good it is: {evaluation.images} images, {evaluation.groups} groups of the {evaluation.part} part",
-        f"No choice looked at this part. Measured {evaluation.date[:10]} by `{evaluation.command}`; intervals are 95 %, "
-        "bootstrapped by groups (patients, blocks of neighbouring slices, near copies).",
+        f"No choice looked at this part. Measured {evaluation.date[:10]} by `{evaluation.command}`; intervals are "
+        "95 %, bootstrapped by groups (patients, blocks of neighbouring slices, near copies).",
         _estimates(overall),
         *_by_class(manifest),
         *_optional("### Where the maps lie", evaluation.localisation),

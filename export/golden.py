@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from service.types import Float, Grey8
+from service.types import Grey8
 
 COUNT = 4
 
@@ -44,5 +44,5 @@ def _bands(size: int, random: np.random.Generator) -> Grey8:
 
 
 def _finish(canvas: Grey8, random: np.random.Generator) -> Grey8:
-    noise: Float = cv2.GaussianBlur(random.normal(0, 24, canvas.shape).astype(np.float32), (0, 0), 1.2)
-    return np.clip(canvas.astype(np.float32) + noise, 0, 255).astype(np.uint8)
+    noise = np.asarray(cv2.GaussianBlur(random.normal(0, 24, canvas.shape), (0, 0), 1.2))
+    return np.clip(canvas + noise, 0, 255).astype(np.uint8)

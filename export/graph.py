@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -105,7 +105,7 @@ def fuse_network(network: Network, size: int, *, half: bool = True) -> Fused:
     if network.training:
         raise ValueError("the network is in training mode; call eval() first")
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    body = cast(nn.Module, fuse(fx.symbolic_trace(Body(network))))
+    body = fuse(fx.symbolic_trace(Body(network)))
     if half:
         _round_to_half(body)
         _round_to_half(network)  # its trunk is in `body` already, its head is yet to be taken

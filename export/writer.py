@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from service.bundle import (
 )
 from service.engine import Engine, check_golden, open_graph
 from service.types import Grey8
+from training.bootstrap import Estimate as Measured
 from training.calibration import probabilities
 from training.checkpoint import load_network
 from training.config import TrainConfig
@@ -243,7 +245,7 @@ def _provenance(
 
 
 def _evaluation(report: Report, half: dict[str, float]) -> Evaluation:
-    def estimates(values: dict[str, Estimate]) -> dict[str, Estimate]:
+    def estimates(values: Mapping[str, Measured]) -> dict[str, Estimate]:
         return {name: Estimate(value=v.value, low=v.low, high=v.high) for name, v in values.items()}
 
     points = {

@@ -112,10 +112,11 @@ def _start(config: TrainConfig, training: Prepared, fabric: Fabric, initial: Pat
         _initialise(network, load_checkpoint(initial))
     teacher = None
     if config.teacher is not None:
-        teacher = cast(Network, fabric.to_device(load_network(config.teacher.checkpoint)[0]))
+        teacher = load_network(config.teacher.checkpoint)[0].to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        teacher = cast(Network, fabric.to_device(teacher))
     widths = teacher.widths if teacher is not None else ()
     student = Student(network, config, widths).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimiser = torch.optim.AdamW(_parameter_groups(student, config), lr=config.learning_rate)
+    optimiser = torch.optim.AdamW(_parameter_groups(student, config), lr=config.learning_rate, fused=True)
     steps = len(_order(config, training, 0)) // (config.batch * fabric.world_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total_steps=steps * config.epochs, pct_start=config.warm_up
@@ -168,7 +169,7 @@ def _epoch(run: _Run, training: Prepared, epoch: int) -> dict[str, float]:
     bar = tqdm(batches, total=run.steps, desc=label, disable=not run.fabric.is_global_zero)
     sums: dict[str, float] = {}
     for number, batch in enumerate(bar):
-        losses = run.model(_taught(batch, run.teacher, run.config, epoch))
+        losses = run.model(_taught(batch, run, epoch))
         run.fabric.backward(torch.stack(list(losses.values())).sum())
         run.fabric.clip_gradients(run.student, run.optimiser, max_norm=5.0)
         run.optimiser.step()
@@ -239,13 +240,15 @@ def _batches(config: TrainConfig, data: Prepared, epoch: int, steps: int, fabric
         yield fabric.to_device(Batch(images, labels, masks, known))
 
 
-def _taught(batch: Batch, teacher: Network | None, config: TrainConfig, epoch: int) -> Batch:
-    """The batch at this epoch's size, with the teacher's logits at the teacher's."""
+def _taught(batch: Batch, run: _Run, epoch: int) -> Batch:
+    """The batch at this epoch's size, with the teacher's logits and feature maps at the teacher's."""
+    config, teacher = run.config, run.teacher
     opinion, pyramid = None, []
     if teacher is not None and config.teacher is not None:
-        with torch.no_grad():
-            pyramid = teacher.pyramid(teacher.normalise(resized(batch.images, config.teacher.size)))
-            opinion = teacher.classify(pyramid[-1])
+        with torch.no_grad(), run.fabric.autocast():
+            pixels = resized(batch.images, config.teacher.size).contiguous(memory_format=torch.channels_last)
+            pyramid = teacher.pyramid(teacher.normalise(pixels))
+            opinion = teacher.classify(pyramid[-1]).float()
     size = config.size_at(epoch)
     images = resized(batch.images, size).contiguous(memory_format=torch.channels_last)
     return Batch(images, batch.labels, resized(batch.masks, size), batch.has_mask, opinion, pyramid)

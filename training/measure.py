@@ -182,5 +182,7 @@ def source_shortcut(
     def classify(images: Grey8, description: str) -> Array:
         return probabilities(runner(images, description).logits)
 
-    found, counts = shortcuts.measure(slices, finding_called(outputs.logits, healthy), healthy, classify, drawn)
+    found, counts = shortcuts.measure(
+        slices, finding_called(probabilities(outputs.logits), healthy), healthy, classify, drawn
+    )
     return found | shortcuts.probe(known, slices, drawn), counts | {"probe/thumbnail": len(data)}

@@ -63,7 +63,7 @@ def compare_paired(a: Scores, b: Scores) -> PairedComparison:
     if spread <= 1e-12 * max(1.0, float(np.abs(differences).max())):
         raise ValueError("all differences are alike, which no test can judge")
     mean = float(differences.mean())
-    t, p = (float(value) for value in stats.ttest_1samp(differences, 0.0))
+    t, p = np.asarray(stats.ttest_1samp(differences, 0.0), np.float64).tolist()
     reach = float(stats.t.ppf(0.975, len(a) - 1)) * spread / len(a) ** 0.5
     low, high = _effect_interval(t, len(a))
     return PairedComparison(
@@ -76,9 +76,14 @@ def compare_paired(a: Scores, b: Scores) -> PairedComparison:
         effect=mean / spread,
         effect_low=low,
         effect_high=high,
-        normal_p=float(stats.shapiro(differences)[1]),
-        wilcoxon_p=float(stats.wilcoxon(differences)[1]),
+        normal_p=_p_value(stats.shapiro(differences)),
+        wilcoxon_p=_p_value(stats.wilcoxon(differences)),
     )
+
+
+def _p_value(result: object) -> float:
+    """Of SciPy's test results, which are pairs of statistic and p-value that are not typed so."""
+    return float(np.asarray(result, np.float64)[1])
 
 
 def mcnemar(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]) -> McNemar:
