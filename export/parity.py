@@ -86,19 +86,30 @@ def run_module(module: Explained, images: Grey8) -> Outputs:
 def grad_cam_deviation(plain: Logits, cam: Float, images: Grey8) -> float:
     """Largest distance, over images, classes and pixels, from pytorch-grad-cam's Grad-CAM at the end of the trunk.
 
-    Both maps go through its `scale_cam_image`: to 0..1 each, and resampled to the image's size.
+    Both maps are scaled as it scales its own: to 0..1, resampled to the image's size, and to 0..1 again.
     """
     classes, cells = cam.shape[1], cam.shape[2] * cam.shape[3]
     side = (images.shape[2], images.shape[1])
     largest = 0.0
-    with GradCAM(model=plain, target_layers=[plain.body]) as reference:
+    with GradCAM(model=_ChannelsFirst(plain), target_layers=[plain.body]) as reference:
         for rows in _batches(len(images), "pytorch-grad-cam"):
-            pixels = _tensor(images[rows]).float()  # a gradient may only be asked of floating-point input
+            pixels = _tensor(images[rows]).permute(0, 3, 1, 2)
             for target in range(classes):
                 wanted = reference(pixels, [cast(nn.Module, ClassifierOutputTarget(target))] * len(pixels))
-                ours = scale_cam_image(np.maximum(cam[rows, target] / cells, 0), side)
+                ours = scale_cam_image(scale_cam_image(np.maximum(cam[rows, target] / cells, 0), side))
                 largest = max(largest, _distance(np.asarray(ours), np.asarray(wanted)))
     return largest
+
+
+class _ChannelsFirst(nn.Module):
+    """The axes that pytorch-grad-cam takes the map's size from."""
+
+    def __init__(self, plain: Logits) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.plain(images.permute(0, 2, 3, 1))
 
 
 def _batching_deviation(engine: Engine, images: Grey8) -> float:
@@ -127,4 +138,6 @@ def _join(parts: list[Outputs]) -> Outputs:
 
 def _distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     """Largest absolute difference; not a number where either holds one."""
+    if a.shape != b.shape:
+        raise ParityError(f"shapes differ: {a.shape} and {b.shape}")
     return float(np.abs(a - b).max())

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from networks import CLASSES, SIZE, engine_of, lively
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from export.graph import Fused, fuse_network
+from export.onnx_file import to_onnx
+from service.engine import Engine
+from training.models.oculusnet import OculusNet
+
+
+@pytest.fixture(scope="session")
+def network() -> OculusNet:
+    torch.manual_seed(0)
+    return lively(OculusNet(len(CLASSES)))
+
+
+@pytest.fixture(scope="session")
+def fused(network) -> Fused:
+    return fuse_network(network, SIZE)
+
+
+@pytest.fixture(scope="session")
+def graph(fused) -> onnx.ModelProto:
+    return to_onnx(fused.module, SIZE)
+
+
+@pytest.fixture(scope="session")
+def engine(graph) -> Engine:
+    return engine_of(graph)
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (11, SIZE, SIZE, 1), np.uint8)
+
+
+CONFIG = """
+network = "oculusnet"
+classes = ["CNV", "DME", "DRUSEN", "NORMAL"]
+healthy = ["NORMAL"]
+batch = 8
+stages = [{{ size = 32, epochs = 1 }}]
+
+[data]
+adapter = "kermany"
+split = "{split}"
+
+[preprocessing]
+field_of_view = "frame"
+size = 64
+"""
+
+
+def write_scans(root: Path) -> None:
+    """24 patients of each class, one scan each, in Kermany's layout; a bright spot sits where the class says."""
+    random = np.random.default_rng(0)
+    for number, label in enumerate(CLASSES):
+        (root / label).mkdir(parents=True)
+        for patient in range(24):
+            smooth = gaussian_filter(random.normal(size=(48, 64)), 3)
+            scan = 120 * (smooth - smooth.min()) / np.ptp(smooth)
+            scan[20:30, 4 + number * 15 : 14 + number * 15] += 130
+            Image.fromarray(scan.astype(np.uint8)).save(root / label / f"{label}-{number * 100 + patient}-1.png")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """A run, trained and evaluated by the commands that people use."""
+    root = tmp_path_factory.mktemp("finished")
+    write_scans(root / "data")
+    (root / "config.toml").write_text(CONFIG.format(split=root / "split.json"))
+    commands = [
+        ["train", root / "config.toml", root / "data", root / "run"],
+        ["evaluate", root / "run" / "last.pt", root / "data", root / "run" / "report", "--bootstrap", "50"],
+    ]
+    for command in commands:
+        words = [sys.executable, "-m", "training", *map(str, command)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    return root / "run"
