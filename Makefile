@@ -48,7 +48,7 @@ export: $(FULL)/.complete ## export: make export CHECKPOINT=... OUT=models/NAME 
 
 load: $(FULL)/.complete ## load-test a started service; reports in reports/
 	mkdir -p reports
-	$(FULL)/bin/locust -f loadtests/locustfile.py --headless -u 8 -r 4 -t 60s --host http://$(HOST):$(PORT) \
+	$(FULL)/bin/python -m locust -f loadtests/locustfile.py --headless -u 8 -r 4 -t 60s --host http://$(HOST):$(PORT) \
 	  --html reports/load.html --csv reports/load
 	$(FULL)/bin/python -m loadtests.check reports/load
 

@@ -91,7 +91,7 @@ def grad_cam_deviation(plain: Logits, cam: Float, images: Grey8) -> float:
     classes, cells = cam.shape[1], cam.shape[2] * cam.shape[3]
     side = (images.shape[2], images.shape[1])
     largest = 0.0
-    with GradCAM(model=_ChannelsFirst(plain), target_layers=[plain.body]) as reference:
+    with GradCAM(model=ChannelsFirst(plain), target_layers=[plain.body]) as reference:
         for rows in _batches(len(images), "pytorch-grad-cam"):
             pixels = _tensor(images[rows]).permute(0, 3, 1, 2)
             for target in range(classes):
@@ -101,7 +101,7 @@ def grad_cam_deviation(plain: Logits, cam: Float, images: Grey8) -> float:
     return largest
 
 
-class _ChannelsFirst(nn.Module):
+class ChannelsFirst(nn.Module):
     """The axes that pytorch-grad-cam takes the map's size from."""
 
     def __init__(self, plain: Logits) -> None:
@@ -109,6 +109,7 @@ class _ChannelsFirst(nn.Module):
         self.plain = plain
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits of images `[N, 1, H, W]`."""
         return self.plain(images.permute(0, 2, 3, 1))
 
 

@@ -45,10 +45,11 @@ def describe_machine(device: str) -> Machine:
             versions[name] = version(name)
         except PackageNotFoundError:  # run from a checkout, or another build of the package
             versions[name] = "not installed as a package"
-    return Machine(processor=_processor(), device=device, versions=versions)
+    return Machine(processor=processor(), device=device, versions=versions)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name as the system gives it."""
     if _CPUINFO.exists():
         for line in _CPUINFO.read_text().splitlines():
             if line.startswith("model name"):

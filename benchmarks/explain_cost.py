@@ -1,0 +1,174 @@
+"""What an explanation costs: fused in the forward pass, against a backward pass by the libraries that people use.
+
+Milliseconds an image, median over interleaved rounds, at several batch sizes, on the same threads, for one network:
+
+    onnx predict      a graph that gives logits only (pooling, then the linear layer), in ONNX Runtime
+    fused explain     the bundle's graph as the service runs it: logits and the maps of all classes, and one map taken
+    torch forward     the same network in torch, batch normalisation folded, in inference mode
+    captum            captum.attr.LayerGradCam at the same layer, for one known class
+    pytorch-grad-cam  pytorch_grad_cam.GradCAM at the same layer, for one known class
+
+The torch network has random weights: its cost does not depend on them. Captum and pytorch-grad-cam are given the
+class, so that they need no forward pass of their own to find it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from captum.attr import LayerGradCam
+from onnx import helper, numpy_helper
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+from benchmarks.harness import Cell, interleaved, machine, median, parser, report
+from export.golden import phantoms
+from export.graph import fuse_network
+from export.parity import ChannelsFirst
+from service.bundle import Bundle, read_bundle
+from service.engine import Engine, open_graph
+from service.explainers import explain
+from service.types import Grey8
+from training.models import build
+
+
+def predict_only(model: onnx.ModelProto, bias: Sequence[float]) -> onnx.ModelProto:
+    """The graph of a bundle with a linear head, without its maps: pooled features times the weights, plus the bias."""
+    plain = copy.deepcopy(model)
+    graph = plain.graph
+    (maps,) = [node for node in graph.node if "cam" in node.output]
+    if maps.op_type != "Conv":
+        raise ValueError(f"the maps come from {maps.op_type}, not from a 1 x 1 convolution")
+    features, weight = maps.input[0], maps.input[1]
+    stored = {tensor.name.removesuffix(".half"): numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    matrix = stored[weight].astype(np.float32).reshape(stored[weight].shape[:2])
+    kept = [node for node in graph.node if not ({"cam", "logits"} & {*node.output, *node.input})]
+    del graph.node[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(matrix, "predict.weight"),
+            numpy_helper.from_array(np.array(bias, np.float32), "predict.bias"),
+            numpy_helper.from_array(np.array([2, 3], np.int64), "predict.axes"),
+        ]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMean", [features, "predict.axes"], ["predict.pooled"], keepdims=0),
+            helper.make_node(
+                "Gemm", ["predict.pooled", "predict.weight", "predict.bias"], ["logits"], alpha=1.0, beta=1.0, transB=1
+            ),
+        ]
+    )
+    used = {name for node in graph.node for name in node.input}
+    held = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(held)
+    outputs = [output for output in graph.output if output.name == "logits"]
+    del graph.output[:]
+    graph.output.extend(outputs)
+    onnx.checker.check_model(plain, full_check=True)
+    return plain
+
+
+def contestants(
+    bundle: Bundle, predictor: onnxruntime.InferenceSession, engine: Engine, images: Grey8, size: int
+) -> dict[str, Callable[[], object]]:
+    """One call each, by name."""
+    manifest = bundle.manifest
+    network = build(manifest.provenance.network, len(manifest.labels)).eval()
+    plain = fuse_network(network, size, half=False).plain.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    module = ChannelsFirst(plain)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    captum = LayerGradCam(module, plain.body)
+    grad_cam = GradCAM(model=module, target_layers=[plain.body])
+    targets = [cast(nn.Module, ClassifierOutputTarget(0))] * len(images)
+    name = manifest.class_names[0]
+
+    def fused() -> object:
+        outputs = engine.run(images)
+        return [explain("gradcam", cam, name, name, manifest) for cam in outputs.cam]
+
+    def torch_forward() -> object:
+        with torch.inference_mode():
+            return module(pixels)
+
+    return {
+        "onnx predict": lambda: predictor.run(["logits"], {"images": images}),
+        "fused explain": fused,
+        "torch forward": torch_forward,
+        "captum": lambda: captum.attribute(pixels, target=0, relu_attributions=True),
+        "pytorch-grad-cam": lambda: grad_cam(pixels, targets),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    made = parser("explain_cost", __doc__)
+    made.add_argument("--bundle", type=Path, default=Path("models/brain-mri-resnet50"), help="default: %(default)s")
+    made.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    made.add_argument("--rounds", type=int, default=15, help="default: %(default)s; a quarter of them at 32 and above")
+    made.add_argument("--threads", type=int, default=0, help="default: one for each core")
+    options = made.parse_args(arguments)
+    threads = options.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    bundle = read_bundle(options.bundle)
+    size = bundle.manifest.preprocessing.size
+    engine = open_graph(bundle.graph, threads=threads, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "predict.onnx"
+        onnx.save(predict_only(onnx.load(bundle.graph), bundle.manifest.graph.bias or ()), plain)
+        predictor = open_graph(plain, threads=threads, device="cpu").session
+    _check_equal(predictor, engine, size)
+    rows = [row for batch in options.batches for row in measure(bundle, predictor, engine, batch, options, size)]
+    title = f"explain_cost: {bundle.manifest.id}, ms an image"
+    report(title, rows, machine("cpu", threads), options, bundle=bundle.manifest.id, rounds=options.rounds)
+    return 0
+
+
+def measure(
+    bundle: Bundle,
+    predictor: onnxruntime.InferenceSession,
+    engine: Engine,
+    batch: int,
+    options: argparse.Namespace,
+    size: int,
+) -> list[dict[str, Cell]]:
+    """Rows of one batch size: the median, and how many times `fused explain` and `onnx predict` it takes."""
+    drawn = [phantoms(size, seed) for seed in range(-(-batch // 4))]
+    images = np.concatenate(drawn)[:batch]
+    runs = contestants(bundle, predictor, engine, images, size)
+    rounds = options.rounds if batch < 32 else max(3, options.rounds // 4)
+    seconds = {name: median(values) for name, values in interleaved(runs, rounds, f"batch {batch}").items()}
+    return [
+        {
+            "batch": batch,
+            "what": name,
+            "ms an image": 1000 * value / batch,
+            "times fused explain": value / seconds["fused explain"],
+            "times onnx predict": value / seconds["onnx predict"],
+        }
+        for name, value in seconds.items()
+    ]
+
+
+def _check_equal(predictor: onnxruntime.InferenceSession, engine: Engine, size: int) -> None:
+    """What is timed must predict the same."""
+    images = phantoms(size)
+    logits = np.asarray(predictor.run(["logits"], {"images": images})[0])
+    np.testing.assert_allclose(logits, engine.run(images).logits, atol=1e-4)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

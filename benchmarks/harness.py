@@ -1,0 +1,95 @@
+"""What every benchmark shares: arguments, a timed loop, the machine's description, a table and a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from training.files import write_atomically
+from training.provenance import processor
+
+PACKAGES = ("onnxruntime-gpu", "torch", "captum", "grad-cam", "numpy", "opencv-python-headless", "bentoml")
+Cell = str | float | int | None
+
+
+def parser(name: str, text: str | None) -> argparse.ArgumentParser:
+    """An argument parser with `--json`."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    return made
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[], object]], repeats: int, label: str, between: Callable[[], None] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each repeat by name; every round runs each once, in turn, so that a noisy machine disturbs all alike.
+
+    One round before the first is not counted. `between` runs untimed after every call.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in tqdm(range(repeats + 1), desc=label, unit="round", leave=False):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            passed = time.perf_counter() - start
+            if number:
+                seconds[name].append(passed)
+            if between is not None:
+                between()
+    return seconds
+
+
+def median(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def machine(device: str, threads: int) -> dict[str, Cell | dict[str, str]]:
+    """Where it was measured, and when."""
+    versions: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": threads,
+        "device": device,
+        "versions": versions,
+    }
+
+
+def report(
+    title: str,
+    rows: Sequence[Mapping[str, Cell]],
+    where: Mapping[str, object],
+    options: argparse.Namespace,
+    **more: object,
+) -> None:
+    """Print the rows as a table; write them with the machine to `--json`."""
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row.values()))
+    console = Console()
+    console.print(table)
+    console.print(f"{where['processor']}, {where['cores']} cores, {where['device']}, {where['date']}", style="dim")
+    if options.json is not None:
+        command = f"python -m benchmarks.{title.split(':')[0]}"
+        content = {"command": command, "machine": where, "rows": list(rows)} | more
+        write_atomically(options.json, (json.dumps(content, indent=1) + "\n").encode())
