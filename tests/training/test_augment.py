@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.augment import Augmentation, augment, resized
+from training.augment import Augmentation, augment, blend, resized
 
 STILL = Augmentation(rotation=0, shift=0, scale=(1, 1), flip=0, contrast=0, gamma=0, noise=0, coarsen=0, registration=0)
 
@@ -59,3 +59,16 @@ def test_registration_wedges_touch_the_upper_or_lower_edge():
 @pytest.mark.parametrize("size", [16, 32])
 def test_resizing_keeps_the_mean(size):
     assert resized(picture(), size).mean().item() == pytest.approx(picture().mean().item(), rel=1e-4)
+
+
+def test_blending_mixes_some_images_with_another_and_says_which():
+    images = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 1, 4, 4)
+    mixed, chosen = blend(images, 0.5, torch.Generator().manual_seed(0))
+    assert 16 < int(chosen.sum()) < 48
+    torch.testing.assert_close(mixed[~chosen], images[~chosen])
+    assert (mixed[chosen] != images[chosen]).any(dim=3).any(dim=2).float().mean() > 0.9
+    assert mixed.min() >= 0
+    assert mixed.max() <= 63
+    none, untouched = blend(images, 0.0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(none, images)
+    assert not untouched.any()

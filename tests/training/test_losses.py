@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.losses import Batch, distillation, lesion_loss, map_loss
+from training.losses import Batch, distillation, feature_distance, lesion_loss, map_loss
 
 
 def batch(mask: torch.Tensor, label: int = 0, *, known: bool = True) -> Batch:
@@ -53,3 +53,13 @@ def test_the_lesion_loss_wants_the_class_inside_and_background_outside():
     assert lesion_loss(right, batch(corner(), label=1)) < 1e-3
     assert lesion_loss(right, batch(corner(), label=0)) > 1
     assert lesion_loss(right, batch(corner(), label=1, known=False)) == 0
+
+
+def test_feature_distance_is_that_of_directions_cell_by_cell():
+    features = torch.randn(2, 6, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert feature_distance([features * 3], [features]).item() == pytest.approx(0, abs=1e-6)
+    assert feature_distance([-features], [features]).item() == pytest.approx(2, abs=1e-6)
+    finer = features.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    assert feature_distance([features, features], [finer, features]).item() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="zip"):
+        feature_distance([features], [])

@@ -1,0 +1,134 @@
+"""The shipped bundles, the documents about them, and the README's command: what a stranger meets first."""
+
+from __future__ import annotations
+
+import base64
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from export.card import model_card
+from service.api import make_api
+from service.bundle import read_bundle
+from service.engine import check_golden, open_engine
+from service.pipeline import Pipeline
+from service.settings import SHIPPED_MODELS, Settings
+from training.datasets.split import Split
+from training.models import build
+from training.report import load_report
+
+ROOT = Path(__file__).resolve().parents[2]
+SPLITS = {"brain-mri-resnet50": "brain-mri.json", "retinal-oct-oculusnet": "retinal-oct.json"}
+NAMES = sorted(SPLITS)
+
+
+@pytest.fixture(scope="module")
+def client():
+    api = make_api("test")
+    api.state.pipeline = Pipeline(Settings(device="cpu"))
+    with TestClient(api) as client:
+        yield client
+
+
+def test_both_models_are_shipped():
+    assert sorted(path.name for path in SHIPPED_MODELS.iterdir()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_bundle_is_whole_and_computes_here_what_it_did_there(name):
+    bundle = read_bundle(SHIPPED_MODELS / name)
+    assert bundle.manifest.id == name
+    assert check_golden(bundle, open_engine(bundle, device="cpu")) < 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_manifest_states_what_the_committed_report_measured(name):
+    manifest = read_bundle(SHIPPED_MODELS / name).manifest
+    report = load_report(ROOT / "docs" / "reports" / name)
+    assert manifest.provenance.checkpoint_sha256 == report.checkpoint_digest
+    assert report.part == "test"
+    for metric, estimate in report.metrics.items():
+        assert manifest.evaluation.metrics[metric].model_dump() == estimate.model_dump()
+    assert manifest.evaluation.shortcut.keys() == report.shortcut.keys()
+    split = Split.load(ROOT / "training" / "splits" / SPLITS[name])
+    assert manifest.provenance.split_sha256 == report.split_digest == split.digest()
+    assert len(split.test) == report.images == manifest.evaluation.images
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_check_of_the_export_passed_on_real_images(name):
+    manifest = read_bundle(SHIPPED_MODELS / name).manifest
+    tolerances = {check.check: check.tolerance for check in manifest.parity}
+    assert tolerances["logits_equal_torch"] <= 1e-4
+    assert tolerances["gradcam_equals_pytorch_grad_cam"] <= 1e-4
+    assert tolerances["completeness"] <= 1e-3
+    assert all(check.deviation <= check.tolerance for check in manifest.parity)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_is_generated_from_the_manifest(name):
+    manifest = read_bundle(SHIPPED_MODELS / name).manifest
+    files = {file: digest for file, digest in manifest.files.items() if file != "MODEL_CARD.md"}
+    assert (SHIPPED_MODELS / name / "MODEL_CARD.md").read_text() == model_card(
+        manifest.model_copy(update={"files": files})
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "picture", "finding"),
+    [
+        ("brain-mri-resnet50", "mni152-slice.png", "tumor"),
+        ("retinal-oct-oculusnet", "oct-phantom.png", "retinal_disease"),
+    ],
+)
+def test_the_images_of_the_readme_are_answered_with_evidence(client, model, picture, finding):
+    content = (ROOT / "docs" / "images" / picture).read_bytes()
+    answer = client.post(
+        "/v1/explain",
+        data={"model": model, "target": "all", "overlay": "true"},
+        files=[("images", (picture, content, "image/png"))],
+    )
+    assert answer.status_code == 200
+    (result,) = answer.json()["results"]
+    manifest = read_bundle(SHIPPED_MODELS / model).manifest
+    assert sum(result["probabilities"].values()) == pytest.approx(1)
+    assert finding in result["findings"]
+    assert result["warnings"] == []
+    maps = {e["target"]: np.array(e["saliency"]) for e in result["explanations"]}
+    assert tuple(maps) == manifest.class_names
+    logits = np.array([maps[n].mean() + b for n, b in zip(manifest.class_names, manifest.graph.bias, strict=True)])
+    scaled = np.exp((logits - logits.max()) / manifest.temperature)
+    np.testing.assert_allclose(scaled / scaled.sum(), list(result["probabilities"].values()), atol=1e-4)
+    width, height = Image.open(BytesIO(content)).size
+    with Image.open(BytesIO(base64.b64decode(result["explanations"][0]["overlay"]))) as overlay:
+        assert overlay.size[0] >= width
+        assert overlay.size[1] > height
+
+
+def test_an_average_healthy_brain_has_no_tumour(client):
+    content = (ROOT / "docs" / "images" / "mni152-slice.png").read_bytes()
+    answer = client.post(
+        "/v1/predict", data={"model": "brain-mri-resnet50"}, files=[("images", ("slice.png", content, "image/png"))]
+    )
+    assert answer.json()["results"][0]["label"] == "no_tumor"
+
+
+def test_oculusnets_layer_table_is_the_network():
+    table = (ROOT / "docs" / "oculusnet.md").read_text()
+    rows = [re.split(r" *\| *", line)[1:-1] for line in table.splitlines() if re.match(r"\| (inv|conv|average)", line)]
+    counts = [int(row[-1].replace(",", "")) for row in rows]
+    network = build("oculusnet", 4)
+    modules = [network.stem, *network.stages, network.last, network.head]
+    assert counts == [sum(p.numel() for p in module.parameters()) for module in modules]
+    assert f"**{sum(counts):,}**" in table
+
+
+def test_paths_that_the_documents_name_exist():
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), (document.name, target)
