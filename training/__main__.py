@@ -177,11 +177,13 @@ def _train(arguments: argparse.Namespace) -> int:
         make_split(records, near_pairs(perceptual_hashes(records)), seed=config.data.split_seed).save(config.data.split)
     split = Split.load(config.data.split)
     cache = arguments.cache or arguments.out / "cache"
-    parts = {
-        part: prepare_records(split.select(records, part), config.classes, config.preprocessing, cache)
-        for part in ("train", "validation")
-    }
     fabric = make_fabric(arguments.devices)
+    fabric.launch()
+    with fabric.rank_zero_first(local=True):  # the others find what the first one has prepared
+        parts = {
+            part: prepare_records(split.select(records, part), config.classes, config.preprocessing, cache)
+            for part in ("train", "validation")
+        }
     train(config, parts["train"], parts["validation"], arguments.out, fabric=fabric, initial=arguments.init)
     return 0
 

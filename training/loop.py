@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +29,26 @@ from training.models.network import Network
 
 
 def make_fabric(devices: str = "auto") -> Fabric:
-    """Fabric on the best device there is; bfloat16 where the hardware computes in it."""
+    """Fabric on the best devices there are; bfloat16 where the hardware computes in it.
+
+    Processes that `torchrun` started work together, on CPUs as well. `launch` must be called before anything else.
+    """
     if torch.cuda.is_available():
         precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     else:
         native = torch.cpu.get_capabilities()
         precision = "bf16-mixed" if native.get("avx512_bf16") or native.get("amx_bf16") else "32-true"
-    return Fabric(accelerator="auto", devices=devices, precision=precision)
+    world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    together = world > 1 or (devices == "auto" and torch.cuda.device_count() > 1) or devices not in ("auto", "1")
+    # the decoder learns nothing from a batch without outlines
+    strategy = "ddp_find_unused_parameters_true" if together else "auto"
+    return Fabric(
+        accelerator="auto",
+        devices=local if world > 1 else devices,
+        num_nodes=world // local,
+        strategy=strategy,
+        precision=precision,
+    )
 
 
 @dataclass

@@ -98,3 +98,26 @@ def test_shares_and_guard_are_checked(option: list[str], tmp_path: Path, capsys:
     with pytest.raises(SystemExit, match="2"):
         main(["data", "split", str(tmp_path), str(tmp_path / "s.json"), *option])
     assert option[0] in capsys.readouterr().err
+
+
+TWO_PROCESSES = """
+network = "oculusnet"
+classes = ["CNV", "NORMAL"]
+batch = 2
+stages = [{{ size = 32, epochs = 1 }}]
+data = {{ adapter = "kermany", split = "{split}" }}
+preprocessing = {{ field_of_view = "frame", size = 32 }}
+"""
+
+
+def test_torchrun_shares_one_run_between_processes(oct_folder: Path, tmp_path: Path) -> None:
+    config, split = tmp_path / "config.toml", tmp_path / "split.json"
+    config.write_text(TWO_PROCESSES.format(split=split))
+    assert run("data", "split", oct_folder, split, "--adapter", "kermany", "--test", "0.2").returncode == 0
+    images = len(json.loads(split.read_text())["train"])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["-m", "training", "train", str(config), str(oct_folder), str(tmp_path / "run")]
+    done = subprocess.run([*launcher, *words], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 2  # one head, one epoch: one writer
+    assert f"{images // 4}/{images // 4}" in done.stderr  # each process takes half of the steps
