@@ -55,7 +55,7 @@ _PLUGINS = {
     uid.HTJ2KLossless: "pylibjpeg",
     uid.HTJ2KLosslessRPCL: "pylibjpeg",
     uid.HTJ2K: "pylibjpeg",
-    uid.RLELossless: "pylibjpeg",
+    uid.RLELossless: "pydicom",  # the Rust decoder panics on damaged data, past every `except Exception`
 }
 _JPEG2000_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)
 _SOF_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # T.81 B.1.1.3; F7: JPEG-LS (T.87)

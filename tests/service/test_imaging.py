@@ -18,7 +18,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import apply_voi
 
 from service import errors, pixels
@@ -445,6 +445,18 @@ def test_a_private_transfer_syntax_is_not_repeated() -> None:
 def test_no_pixel_data() -> None:
     with pytest.raises(errors.NoPixelData):
         read_frames(bundled("test-SR.dcm"), "x")
+
+
+def test_a_run_beyond_the_end_of_an_rle_segment_is_corrupt() -> None:
+    """Found by the mutations below in a decoder that panics there, past every `except Exception`."""
+    ds = instance(RAMP)
+    ds.compress(uid.RLELossless, generate_instance_uid=False)
+    (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
+    first = int.from_bytes(frame[4:8], "little")  # offset of the first segment (PS3.5 G.5)
+    for run in (b"\x7f\x01", b"\x81"):
+        ds.PixelData = encapsulate([frame[:first] + run])
+        with pytest.raises(errors.CorruptImage):
+            read_one(ds)
 
 
 def test_truncated_pixel_data() -> None:
