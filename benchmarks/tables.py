@@ -53,11 +53,11 @@ def localisation() -> str:
     ]
     (served,) = result["rows"]
     images = result["localisation"][0]["images"]
-    return (
-        _table(["map", "pointing game", "share inside the outline"], rows)
-        + f"\n\n{images} outlined test images posted to the running service ({_where(result)}). On all {served['images']} "
-        + f"test images its accuracy is {served['accuracy served']:.4f}; the manifest says {served['manifest']:.4f}."
+    text = (
+        f"{images} outlined test images posted to the running service ({_where(result)}). On all {served['images']} "
+        f"test images its accuracy is {served['accuracy served']:.4f}; the manifest says {served['manifest']:.4f}."
     )
+    return _table(["map", "pointing game", "share inside the outline"], rows) + f"\n\n{text}"
 
 
 def explain_cost() -> str:
