@@ -4,9 +4,11 @@ Milliseconds an image, median over interleaved rounds, at several batch sizes, o
 
     onnx predict      a graph that gives logits only (pooling, then the linear layer), in ONNX Runtime
     fused explain     the bundle's graph as the service runs it: logits and the maps of all classes, and one map taken
-    torch forward     the same network in torch, batch normalisation folded, in inference mode
+    torch forward     the same network in torch, in inference mode
     captum            captum.attr.LayerGradCam at the same layer, for one known class
     pytorch-grad-cam  pytorch_grad_cam.GradCAM at the same layer, for one known class
+    ..., tuned        the same with batch normalisation folded and weights in channels-last order, which nobody does for
+                      these libraries by default, but could
 
 The torch network has random weights: its cost does not depend on them. Captum and pytorch-grad-cam are given the
 class, so that they need no forward pass of their own to find it.
@@ -34,7 +36,7 @@ from torch import nn
 
 from benchmarks.harness import Cell, interleaved, machine, median, parser, report
 from export.golden import phantoms
-from export.graph import fuse_network
+from export.graph import Body, Logits, fuse_network
 from export.parity import ChannelsFirst
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_graph
@@ -88,28 +90,37 @@ def contestants(
     """One call each, by name."""
     manifest = bundle.manifest
     network = build(manifest.provenance.network, len(manifest.labels)).eval()
-    plain = fuse_network(network, size, half=False).plain.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    module = ChannelsFirst(plain)
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
-    captum = LayerGradCam(module, plain.body)
-    grad_cam = GradCAM(model=module, target_layers=[plain.body])
-    targets = [cast(nn.Module, ClassifierOutputTarget(0))] * len(images)
+    tuned = fuse_network(network, size, half=False).plain.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     name = manifest.class_names[0]
 
     def fused() -> object:
         outputs = engine.run(images)
         return [explain("gradcam", cam, name, name, manifest) for cam in outputs.cam]
 
-    def torch_forward() -> object:
+    return {
+        "onnx predict": lambda: predictor.run(["logits"], {"images": images}),
+        "fused explain": fused,
+        **libraries(Logits(Body(network), network).eval(), images, ""),
+        **libraries(tuned, images, ", tuned"),
+    }
+
+
+def libraries(plain: Logits, images: Grey8, suffix: str) -> dict[str, Callable[[], object]]:
+    """Torch's forward pass, and the two libraries' Grad-CAM at the end of the trunk."""
+    module = ChannelsFirst(plain)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    captum = LayerGradCam(module, plain.body)
+    grad_cam = GradCAM(model=module, target_layers=[plain.body])
+    targets = [cast(nn.Module, ClassifierOutputTarget(0))] * len(images)
+
+    def forward() -> object:
         with torch.inference_mode():
             return module(pixels)
 
     return {
-        "onnx predict": lambda: predictor.run(["logits"], {"images": images}),
-        "fused explain": fused,
-        "torch forward": torch_forward,
-        "captum": lambda: captum.attribute(pixels, target=0, relu_attributions=True),
-        "pytorch-grad-cam": lambda: grad_cam(pixels, targets),
+        f"torch forward{suffix}": forward,
+        f"captum{suffix}": lambda: captum.attribute(pixels, target=0, relu_attributions=True),
+        f"pytorch-grad-cam{suffix}": lambda: grad_cam(pixels, targets),
     }
 
 

@@ -33,11 +33,12 @@ def parser(name: str, text: str | None) -> argparse.ArgumentParser:
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], object]], repeats: int, label: str, between: Callable[[], None] | None = None
+    runs: Mapping[str, Callable[[], object]], repeats: int, label: str, pause: float = 0.2
 ) -> dict[str, list[float]]:
     """Seconds of each repeat by name; every round runs each once, in turn, so that a noisy machine disturbs all alike.
 
-    One round before the first is not counted. `between` runs untimed after every call.
+    One round before the first is not counted. After every call there is a pause of `pause` seconds: the threads of
+    ONNX Runtime and OpenMP go on spinning for a while after their work, on the cores that the next one needs.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in tqdm(range(repeats + 1), desc=label, unit="round", leave=False):
@@ -47,8 +48,7 @@ def interleaved(
             passed = time.perf_counter() - start
             if number:
                 seconds[name].append(passed)
-            if between is not None:
-                between()
+            time.sleep(pause)
     return seconds
 
 

@@ -26,7 +26,7 @@ def test_the_graph_without_maps_predicts_the_same():
 
 def test_rounds_are_interleaved_and_the_first_is_not_counted():
     order: list[str] = []
-    seconds = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3, "test")
+    seconds = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3, "test", pause=0)
     assert order == ["a", "b"] * 4
     assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
 
