@@ -19,7 +19,6 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 
 from service.errors import CorruptImage, UnsupportedTransferSyntax
-from service.pixels import silence
 
 _GDCM: Any = import_module("gdcm")  # SWIG, without types
 
@@ -85,7 +84,6 @@ def stored_frames(ds: Dataset, syntax: uid.UID, frames: int) -> Iterator[NDArray
         CorruptImage: truncated or damaged pixel data, or of another size than the header says.
         UnsupportedTransferSyntax: no decoder.
     """
-    silence("pydicom")
     _require_decoder(syntax)
     try:
         twelve_bit = syntax == uid.JPEGExtended12Bit and int(ds.BitsStored) > 8

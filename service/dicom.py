@@ -27,7 +27,7 @@ from pydicom.uid import (
 from service.codecs import FILE_ERRORS, quiet, stored_frames
 from service.errors import CorruptImage, NoPixelData, TooManyPixels, UnsupportedFormat
 from service.grading import grade, read_grading
-from service.pixels import MAX_FILE_PIXELS, check_size, grey_of
+from service.pixels import MAX_FILE_PIXELS, check_size, grey_of, silence
 from service.types import Frame, Grey8
 
 # pydicom checks values against their VR and quotes the offending ones in its warnings.
@@ -85,6 +85,7 @@ def read_dicom(content: bytes, name: str) -> list[Frame]:
         UnsupportedTransferSyntax: no decoder for the pixel data.
     """
     quiet()
+    silence("pydicom")
     ds = _parse(content)
     header = _read_header(ds)
     frames: list[Frame] = []

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import math
 import pickle
+import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -505,6 +506,16 @@ def test_nothing_of_the_header_reaches_messages_or_logs(caplog: pytest.LogCaptur
         read_frames(content, "Secret.dcm")
     assert "secret" not in (str(caught.value) + caplog.text).lower()
     assert caught.value.__suppress_context__
+
+
+def test_what_pydicom_warns_of_in_a_header_is_not_printed() -> None:
+    """Its texts can quote values; here explicit elements where implicit ones are announced."""
+    content = bytes(128) + b"DICM" + bytes(4) + b"AA" + bytes(2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(errors.UnreadableImage):
+            read_frames(content, "x")
+    assert caught == []
 
 
 # Anything at all
