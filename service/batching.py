@@ -1,7 +1,7 @@
 """Adaptive batching: while one forward pass runs, the images of all requests gather for the next.
 
 There is no waiting time to tune: an idle model starts at once, a busy one takes everything that arrived meanwhile, up
-to a limit. Images are queued one by one, so a large request shares its batches with small ones.
+to a limit. The images of one request go into one batch, unless they are more than the largest batch holds.
 """
 
 from __future__ import annotations
@@ -30,6 +30,16 @@ class Answer:
     batch: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """One image `[H, W]`; `opens` is the size of its request where it is the first image of it, else 0."""
+
+    image: Grey8
+    future: asyncio.Future[Answer]
+    since: float
+    opens: int
+
+
 class Batcher:
     """Feeds one model's images, in order of arrival, to `run` in `executor`.
 
@@ -49,7 +59,7 @@ class Batcher:
         self._executor = executor
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._waiting: deque[tuple[Grey8, asyncio.Future[Answer], float]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
 
     async def run(self, images: Sequence[Grey8]) -> list[Answer]:
@@ -63,7 +73,8 @@ class Batcher:
         loop = asyncio.get_running_loop()
         now = perf_counter()
         futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in images]
-        self._waiting.extend((image, future, now) for image, future in zip(images, futures, strict=True))
+        for row, (image, future) in enumerate(zip(images, futures, strict=True)):
+            self._waiting.append(_Waiting(image, future, now, 0 if row else len(images)))
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
         try:
@@ -78,25 +89,27 @@ class Batcher:
             batch = self._next_batch()
             if not batch:
                 continue
-            images = np.stack([image for image, _, _ in batch])[..., np.newaxis]
+            images = np.stack([entry.image for entry in batch])[..., np.newaxis]
             start = perf_counter()
             try:
                 outputs = await loop.run_in_executor(self._executor, self._run, images)
             except Exception as error:  # noqa: BLE001 - whatever broke belongs to the requests of this batch, not to the worker
-                _fail([future for _, future, _ in batch], error)
+                _fail([entry.future for entry in batch], error)
                 continue
             computed = perf_counter() - start
             self._sizes.observe(len(batch))
-            for row, (_, future, since) in enumerate(batch):
-                if not future.done():
+            for row, entry in enumerate(batch):
+                if not entry.future.done():
                     one = Outputs(outputs.logits[row], outputs.cam[row])
-                    future.set_result(Answer(one, start - since, computed, len(batch)))
+                    entry.future.set_result(Answer(one, start - entry.since, computed, len(batch)))
 
-    def _next_batch(self) -> list[tuple[Grey8, asyncio.Future[Answer], float]]:
-        batch: list[tuple[Grey8, asyncio.Future[Answer], float]] = []
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
         while self._waiting and len(batch) < self._max_batch:
+            if batch and self._waiting[0].opens > self._max_batch - len(batch):
+                break  # a request that does not fit begins the next batch
             entry = self._waiting.popleft()
-            if not entry[1].done():
+            if not entry.future.done():
                 batch.append(entry)
         return batch
 

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
 
     models: Path = SHIPPED_MODELS
     threads: int = Field(default=0, ge=0)
-    max_batch: int = Field(default=32, ge=1, le=256)
+    max_batch: int = Field(default=64, ge=1, le=256)
     max_queue: int = Field(default=1024, ge=1)
     max_images: int = Field(default=64, ge=1)
     max_request_mib: int = Field(default=256, ge=1)

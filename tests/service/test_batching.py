@@ -64,6 +64,25 @@ def test_a_large_request_is_split_by_the_largest_batch():
     assert [a.outputs.logits[0] for a in answers] == list(range(10))
 
 
+def test_a_request_that_does_not_fit_begins_the_next_batch():
+    recorder = Recorder()
+
+    async def scenario():
+        batcher = make(recorder, max_batch=4)
+        first = asyncio.create_task(batcher.run([image(1)]))
+        await asyncio.sleep(0.05)
+        rest = [asyncio.create_task(batcher.run([image(10 * k)] * size)) for k, size in enumerate((3, 2, 1, 6), 1)]
+        await asyncio.sleep(0.05)
+        recorder.release.set()
+        await first
+        return await asyncio.gather(*rest)
+
+    answers = asyncio.run(scenario())
+    assert recorder.calls == [1, 3, 3, 4, 2]
+    assert [{a.batch for a in request} for request in answers] == [{3}, {3}, {3}, {4, 2}]
+    assert [{a.outputs.logits[0] for a in request} for request in answers] == [{10}, {20}, {30}, {40}]
+
+
 def test_a_full_queue_refuses_whole_requests():
     recorder = Recorder()
 
