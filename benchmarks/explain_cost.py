@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import cast
 
 import numpy as np
@@ -34,7 +35,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from benchmarks.harness import Cell, interleaved, machine, median, parser, report
+from benchmarks.harness import Cell, interleaved, machine, parser, save, show
 from export.golden import phantoms
 from export.graph import Body, Logits, fuse_network
 from export.parity import ChannelsFirst
@@ -143,8 +144,9 @@ def main(arguments: list[str] | None = None) -> int:
         predictor = open_graph(plain, threads=threads, device="cpu").session
     _check_equal(predictor, engine, size)
     rows = [row for batch in options.batches for row in measure(bundle, predictor, engine, batch, options, size)]
-    title = f"explain_cost: {bundle.manifest.id}, ms an image"
-    report(title, rows, machine("cpu", threads), options, bundle=bundle.manifest.id, rounds=options.rounds)
+    where = machine("cpu", threads)
+    show(f"explain_cost: {bundle.manifest.id}, ms an image", rows, where)
+    save(options, where, rows=rows)
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -52,11 +51,6 @@ def interleaved(
     return seconds
 
 
-def median(values: Sequence[float]) -> float:
-    """The median."""
-    return statistics.median(values)
-
-
 def machine(device: str, threads: int) -> dict[str, Cell | dict[str, str]]:
     """Where it was measured, and when."""
     versions: dict[str, str] = {}
@@ -75,21 +69,20 @@ def machine(device: str, threads: int) -> dict[str, Cell | dict[str, str]]:
     }
 
 
-def report(
-    title: str,
-    rows: Sequence[Mapping[str, Cell]],
-    where: Mapping[str, object],
-    options: argparse.Namespace,
-    **more: object,
-) -> None:
-    """Print the rows as a table; write them with the machine to `--json`."""
+def show(title: str, rows: Sequence[Mapping[str, Cell]], where: Mapping[str, object]) -> None:
+    """Print the rows as a table, and the machine below."""
     table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row.values()))
     console = Console()
     console.print(table)
     console.print(f"{where['processor']}, {where['cores']} cores, {where['device']}, {where['date']}", style="dim")
+
+
+def save(options: argparse.Namespace, where: Mapping[str, object], **content: object) -> None:
+    """Write the figures to `--json`, where it was given, with the machine and every option but places of files."""
     if options.json is not None:
-        command = f"python -m benchmarks.{title.split(':')[0]}"
-        content = {"command": command, "machine": where, "rows": list(rows)} | more
-        write_atomically(options.json, (json.dumps(content, indent=1) + "\n").encode())
+        used = {name: value for name, value in vars(options).items() if name not in ("json", "data", "url")}
+        options_used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
+        whole = {"options": options_used, "machine": where} | content
+        write_atomically(options.json, (json.dumps(whole, indent=1) + "\n").encode())

@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness import Cell, machine, parser, report
+from benchmarks.harness import Cell, machine, parser, save, show
 from benchmarks.served import post, service
 from service.rendering import on_frame
 from service.types import Float, Region
@@ -112,10 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[dict[str, Cell]] = [{"images": len(answered), "accuracy served": accuracy, "manifest": claimed}]
     where = machine(described["provider"], 0)
     located = measure(answered)
-    report(f"localisation: {options.model}, accuracy", rows, where, options, localisation=located)
+    show(f"localisation: {options.model}, accuracy", rows, where)
     if located:
-        options.json = None
-        report(f"localisation: {options.model}, where the maps lie", located, where, options)
+        show(f"localisation: {options.model}, where the maps lie", located, where)
+    save(options, where, rows=rows, localisation=located)
     if abs(accuracy - claimed) > 0.5 / len(answered) + 1e-9:
         sys.stderr.write(f"served accuracy {accuracy:.4f} is not the manifest's {claimed:.4f}\n")
         return 1

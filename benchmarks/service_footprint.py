@@ -7,11 +7,12 @@ where the system gives it, and of the resident set size.
 from __future__ import annotations
 
 import sys
+from statistics import median
 
 import httpx
 import psutil
 
-from benchmarks.harness import Cell, machine, median, parser, report
+from benchmarks.harness import Cell, machine, parser, save, show
 from benchmarks.served import Served, post, started
 from loadtests.payloads import uploads
 
@@ -62,7 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
             )
         ),
     ]
-    report("service_footprint: all shipped models", rows, machine("cpu", 0), options)
+    where = machine("cpu", 0)
+    show("service_footprint: all shipped models", rows, where)
+    save(options, where, rows=rows)
     return 0
 
 

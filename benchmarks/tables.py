@@ -10,11 +10,11 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from training.files import write_atomically
+from training.markdown import table
 from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,14 +35,14 @@ def accuracy() -> str:
     brain, oct_ = (load_report(REPORTS / name) for name in ("brain-mri-resnet50", "retinal-oct-oculusnet"))
     rows = [[title, _estimate(brain, name), _estimate(oct_, name)] for name, title in _METRICS.items()]
     rows.append(["test images (groups)", *(f"{r.images} ({r.groups})" for r in (brain, oct_))])
-    return _table(["", "brain MRI, ResNet-50", "retinal OCT, after OculusNet"], rows)
+    return table(["", "brain MRI, ResNet-50", "retinal OCT, after OculusNet"], rows)
 
 
 def shortcut() -> str:
     """What the brain model knows without seeing a tumour."""
     report = load_report(REPORTS / "brain-mri-resnet50")
     rows = [[name, f"{v.value:.3f} ({v.low:.3f} to {v.high:.3f})"] for name, v in report.shortcut.items()]
-    return _table(["measure", "value (95 % interval)"], rows)
+    return table(["measure", "value (95 % interval)"], rows)
 
 
 def localisation() -> str:
@@ -57,7 +57,7 @@ def localisation() -> str:
         f"{images} outlined test images posted to the running service ({_where(result)}). On all {served['images']} "
         f"test images its accuracy is {served['accuracy served']:.4f}; the manifest says {served['manifest']:.4f}."
     )
-    return _table(["map", "pointing game", "share inside the outline"], rows) + f"\n\n{text}"
+    return table(["map", "pointing game", "share inside the outline"], rows) + f"\n\n{text}"
 
 
 def explain_cost() -> str:
@@ -72,14 +72,17 @@ def explain_cost() -> str:
         return f"{row['ms an image']:.1f} ms, {row['times fused explain']:.2f} x"
 
     rows = [[name, *(cell(name, batch) for batch in batches)] for name in names]
-    return _table(["", *(f"batch {batch}" for batch in batches)], rows) + f"\n\n{result['bundle']}, {_where(result)}."
+    return (
+        table(["", *(f"batch {batch}" for batch in batches)], rows)
+        + f"\n\n{Path(result['options']['bundle']).name}, {_where(result)}."
+    )
 
 
 def footprint() -> str:
     """Start-up and memory of the service."""
     result = _result("service_footprint")
     rows = [[row["what"], f"{row['median']:.1f}"] for row in result["rows"]]
-    return _table(["", "median"], rows) + f"\n\n{_where(result)}."
+    return table(["", "median"], rows) + f"\n\n{_where(result)}."
 
 
 SECTIONS = {
@@ -132,11 +135,6 @@ def _estimate(report: Report, name: str) -> str:
 def _where(result: dict[str, Any]) -> str:
     machine = result["machine"]
     return f"{machine['processor']}, {machine['cores']} cores, {machine['date'][:10]}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from service.bundle import CodedConcept, Estimate, Manifest
+from training.markdown import table
 
 NOTICE = "**Research use only: not a medical device.** A saliency map is evidence for a prediction, not an outline."
 
@@ -25,14 +26,14 @@ def model_card(manifest: Manifest) -> str:
         f"{manifest.kind.description} DICOM modality {' or '.join(manifest.kind.modalities)}; "
         f"body part {_code(manifest.kind.body_part)}. {_preprocessing(manifest)}",
         "## Output",
-        _table(
+        table(
             ["label", "name", "code", "shows a finding"],
             [[f"`{x.name}`", x.display, _code(x.code), "no" if x.healthy else "yes"] for x in manifest.labels],
         ),
         f"Probabilities are a softmax of the logits divided by the temperature {manifest.temperature:.4f}.",
         *_findings(manifest),
         "## Explanations",
-        _table(
+        table(
             ["method", "exact", "what it is"],
             [[f"`{e.method}`", "yes" if e.exact else "no", e.meaning] for e in manifest.explanations],
         ),
@@ -46,9 +47,9 @@ def model_card(manifest: Manifest) -> str:
         *_optional("### Where the maps lie", evaluation.localisation),
         *_optional("### Source shortcut", evaluation.shortcut),
         f"### What {manifest.graph.weights} weights changed",
-        _table(["", ""], [[_words(name), f"{value:.6g}"] for name, value in evaluation.half_precision.items()]),
+        table(["", ""], [[_words(name), f"{value:.6g}"] for name, value in evaluation.half_precision.items()]),
         "## Checks of the exported graph",
-        _table(
+        table(
             ["check", "largest deviation", "allowed", "images"],
             [[_words(c.check), f"{c.deviation:.2g}", f"{c.tolerance:.0e}", str(c.images)] for c in manifest.parity],
         ),
@@ -70,7 +71,7 @@ def _preprocessing(manifest: Manifest) -> str:
 
 def _findings(manifest: Manifest) -> Iterable[str]:
     if manifest.findings:
-        yield _table(
+        yield table(
             ["finding", "name", "code", "sum of", "present from", "chosen by"],
             [
                 [
@@ -91,7 +92,7 @@ def _by_class(manifest: Manifest) -> Iterable[str]:
     names = list(dict.fromkeys(name.split("/")[0] for name in metrics if "/" in name))
     if names:
         rows = [[x, *(_cell(metrics.get(f"{name}/{x}")) for name in names)] for x in manifest.class_names]
-        yield _table(["class", *map(_words, names)], rows)
+        yield table(["class", *map(_words, names)], rows)
 
 
 def _optional(title: str, values: Mapping[str, Estimate]) -> Iterable[str]:
@@ -110,13 +111,11 @@ def _provenance(manifest: Manifest) -> str:
         ["checkpoint (SHA-256)", f"`{made.checkpoint_sha256}`"],
         *([f"`{name}` (SHA-256)", f"`{digest}`"] for name, digest in manifest.files.items()),
     ]
-    return _table(["", ""], rows)
+    return table(["", ""], rows)
 
 
 def _estimates(values: Mapping[str, Estimate]) -> str:
-    return _table(
-        ["measure", "value (95 % interval)"], [[_words(name), _cell(value)] for name, value in values.items()]
-    )
+    return table(["measure", "value (95 % interval)"], [[_words(name), _cell(value)] for name, value in values.items()])
 
 
 def _cell(value: Estimate | None) -> str:
@@ -136,8 +135,3 @@ def _words(name: str) -> str:
 
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from training.bootstrap import Estimate
 from training.calibration import ReliabilityBin
 from training.files import write_atomically
+from training.markdown import table
 
 SCHEMA_VERSION = 1
 JSON, MARKDOWN = "report.json", "report.md"
@@ -105,7 +106,7 @@ def markdown(report: Report, figures: Sequence[str] = ()) -> str:
         _by_class(report),
         "## Confusion matrix",
         "Rows are labels, columns are predictions.",
-        _table(
+        table(
             ["", *report.classes], [[n, *map(str, r)] for n, r in zip(report.classes, report.confusion, strict=True)]
         ),
         *_operating_points(report),
@@ -151,7 +152,7 @@ def _introduction(report: Report) -> str:
 def _by_class(report: Report) -> str:
     names = list(dict.fromkeys(name.split("/")[0] for name in report.metrics if "/" in name))
     rows = [[label, *(_cell(report.metrics.get(f"{name}/{label}")) for name in names)] for label in report.classes]
-    return _table(["class", *names], rows)
+    return table(["class", *names], rows)
 
 
 def _operating_points(report: Report) -> Iterable[str]:
@@ -171,7 +172,7 @@ def _operating_points(report: Report) -> Iterable[str]:
     return [
         "## Any finding against none",
         f"The probability of a finding is one minus that of {healthy}, after the temperature.",
-        _table(["operating point", "threshold", *names, "chosen by"], rows),
+        table(["operating point", "threshold", *names, "chosen by"], rows),
     ]
 
 
@@ -195,18 +196,13 @@ def _provenance(report: Report) -> str:
         "device": report.machine.device,
         "versions": ", ".join(f"{name} {version}" for name, version in report.machine.versions.items()),
     }
-    return _table(["", ""], [[name, value] for name, value in lines.items()])
+    return table(["", ""], [[name, value] for name, value in lines.items()])
 
 
 def _estimates(values: Mapping[str, Estimate], title: str) -> str:
     rows = [[f"`{name}`", f"{v.value:.4f}", f"{v.low:.4f} to {v.high:.4f}"] for name, v in values.items()]
-    return _table([title, "value", "95 % interval"], rows)
+    return table([title, "value", "95 % interval"], rows)
 
 
 def _cell(value: Estimate | None) -> str:
     return "not defined" if value is None else f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
