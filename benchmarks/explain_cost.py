@@ -41,8 +41,9 @@ from export.graph import Body, Logits, fuse_network
 from export.parity import ChannelsFirst
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_graph
-from service.explainers import explain
-from service.types import Grey8
+from service.explainers import METHODS
+from service.explainers.base import DEFAULTS, Question, run_together
+from service.types import Grey8, Target
 from training.models import build
 
 
@@ -56,7 +57,7 @@ def predict_only(model: onnx.ModelProto, bias: Sequence[float]) -> onnx.ModelPro
     features, weight = maps.input[0], maps.input[1]
     stored = {tensor.name.removesuffix(".half"): numpy_helper.to_array(tensor) for tensor in graph.initializer}
     matrix = stored[weight].astype(np.float32).reshape(stored[weight].shape[:2])
-    kept = [node for node in graph.node if not ({"cam", "logits"} & {*node.output, *node.input})]
+    kept = _needed(graph, features)
     del graph.node[:]
     graph.node.extend(kept)
     graph.initializer.extend(
@@ -85,6 +86,18 @@ def predict_only(model: onnx.ModelProto, bias: Sequence[float]) -> onnx.ModelPro
     return plain
 
 
+def _needed(graph: onnx.GraphProto, tensor: str) -> list[onnx.NodeProto]:
+    """The nodes that a tensor is computed from, in their order."""
+    makers = {output: number for number, node in enumerate(graph.node) for output in node.output}
+    waiting, wanted = [tensor], set[int]()
+    while waiting:
+        number = makers.get(waiting.pop())
+        if number is not None and number not in wanted:
+            wanted.add(number)
+            waiting += graph.node[number].input
+    return [graph.node[number] for number in sorted(wanted)]
+
+
 def contestants(
     bundle: Bundle, predictor: onnxruntime.InferenceSession, engine: Engine, images: Grey8, size: int
 ) -> dict[str, Callable[[], object]]:
@@ -92,11 +105,12 @@ def contestants(
     manifest = bundle.manifest
     network = build(manifest.provenance.network, len(manifest.labels)).eval()
     tuned = fuse_network(network, size, half=False).plain.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    name = manifest.class_names[0]
+    target = (Target(manifest.class_names[0], 0),)
 
     def fused() -> object:
         outputs = engine.run(images)
-        return [explain("gradcam", cam, name, name, manifest) for cam in outputs.cam]
+        questions = [Question(image[..., 0], outputs.row(row), target) for row, image in enumerate(images)]
+        return run_together(METHODS["gradcam"], questions, engine, DEFAULTS)
 
     return {
         "onnx predict": lambda: predictor.run(["logits"], {"images": images}),

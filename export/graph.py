@@ -23,6 +23,8 @@ from export.tail import TargetGradients
 from training.models.network import Network
 
 LARGEST_HALF = 65504.0
+RESPONSE = ("gram", "strength")
+_GRADCAM_PLUSPLUS_EPSILON = 1e-6  # pytorch-grad-cam's
 
 
 class Body(nn.Module):
@@ -38,7 +40,9 @@ class Body(nn.Module):
 
 
 class ClassActivation(nn.Module):
-    """Feature maps float32 `[N, D, h, w]` to logits `[N, K]` and class activation maps `[N, K, h, w]`, signed."""
+    """Feature maps float32 `[N, D, h, w]` to logits `[N, K]`, class activation maps `[N, K, h, w]`, and their kin."""
+
+    names = ("layercam", "gradcam_plusplus", *RESPONSE)
 
     def __init__(self, head: nn.Linear) -> None:
         super().__init__()
@@ -46,22 +50,51 @@ class ClassActivation(nn.Module):
         self.maps.weight = nn.Parameter(head.weight.detach().clone()[:, :, None, None])
         self.bias = nn.Parameter(head.bias.detach().clone())
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """The maps first, their means after."""
         cam = self.maps(features)
-        return cam.mean(dim=(2, 3)) + self.bias, cam
+        return (cam.mean(dim=(2, 3)) + self.bias, cam, *self.kin(features), *response(features))
+
+    def kin(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """LayerCAM and Grad-CAM++ of every class and every contrast, `[N, K, K, h, w]`; see `service.explainers`."""
+        weights = self.maps.weight[:, :, 0, 0]
+        classes, cells = len(weights), features.shape[2] * features.shape[3]
+        others = torch.ones(classes, classes) - torch.eye(classes)
+        contrasts = (weights[:, None] - others[:, :, None] * weights[None]).flatten(0, 1)
+        flat = features.flatten(2)
+        layercam = torch.relu(contrasts) @ flat
+        gradients = contrasts / cells
+        square = gradients**2
+        share = square / (2 * square + flat.sum(dim=2)[:, None] * square * gradients + _GRADCAM_PLUSPLUS_EPSILON)
+        plusplus = (cells * torch.relu(gradients) * share) @ flat
+        shape = (-1, classes, classes, features.shape[2], features.shape[3])
+        return layercam.reshape(shape), plusplus.reshape(shape)
+
+
+def response(features: Tensor) -> tuple[Tensor, Tensor]:
+    """What Eigen-CAM needs: the Gram matrix `[N, h w, h w]` of the centred cells, and the cells' norms `[N, h w]`."""
+    cells = features.flatten(2).transpose(1, 2)
+    centred = cells - cells.mean(dim=1, keepdim=True)
+    return centred @ centred.transpose(1, 2), cells.square().sum(dim=2).sqrt()
 
 
 class Explained(nn.Module):
-    """Images uint8 `[N, H, W, 1]` to logits float32 `[N, K]` and cam float32 `[N, K, h, w]`."""
+    """Images uint8 `[N, H, W, 1]` to logits float32 `[N, K]`, cam float32 `[N, K, h, w]`, and the outputs `names`."""
 
-    def __init__(self, body: nn.Module, tail: nn.Module) -> None:
+    def __init__(self, body: nn.Module, tail: ClassActivation | TargetGradients, shapley: nn.Module | None) -> None:
         super().__init__()
-        self.body, self.tail = body, tail
+        self.body, self.tail, self.shapley = body, tail, shapley
+        self.names = tail.names if isinstance(tail, ClassActivation) else RESPONSE
+        if shapley is not None:
+            self.names = (*self.names, "shapley")
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """One pass."""
-        return self.tail(self.body(images))
+        features = self.body(images)
+        found = self.tail(features)
+        if isinstance(self.tail, TargetGradients):
+            found = (*found, *response(features))
+        return found if self.shapley is None else (*found, self.shapley(features))
 
 
 class Logits(nn.Module):
@@ -90,13 +123,14 @@ class Fused:
     bias: tuple[float, ...] | None
 
 
-def fuse_network(network: Network, size: int, *, half: bool = True) -> Fused:
+def fuse_network(network: Network, size: int, *, half: bool = True, shapley: nn.Module | None = None) -> Fused:
     """Fold batch normalisation into the convolutions and put the explanation behind the trunk; the network is copied.
 
     Args:
         network: in evaluation mode.
         size: side of the input in pixels.
         half: round every weight with two axes or more to half precision, as it will be stored.
+        shapley: FastSHAP's trained explainer, `[N, D, h, w]` to `[N, K, g, g]`, where there is one.
 
     Raises:
         ValueError: the network is in training mode, where normalisation depends on the batch, or a weight lies beyond
@@ -106,16 +140,20 @@ def fuse_network(network: Network, size: int, *, half: bool = True) -> Fused:
         raise ValueError("the network is in training mode; call eval() first")
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     body = fuse(fx.symbolic_trace(Body(network)))
+    shapley = copy.deepcopy(shapley).eval() if shapley is not None else None
     if half:
+        if shapley is not None:
+            _round_to_half(shapley)
         _round_to_half(body)
         _round_to_half(network)  # its trunk is in `body` already, its head is yet to be taken
     plain = Logits(body, network).eval()
     if network.pools_into_linear:
         tail = ClassActivation(network.head)
-        return Fused(Explained(body, tail).eval(), plain, "class_activation", tuple(tail.bias.tolist()))
+        return Fused(Explained(body, tail, shapley).eval(), plain, "class_activation", tuple(tail.bias.tolist()))
     with torch.no_grad():
         features = body(torch.zeros(2, size, size, 1, dtype=torch.uint8))
-    return Fused(Explained(body, TargetGradients(network.classify, features)).eval(), plain, "gradient", None)
+    tail = TargetGradients(network.classify, features)
+    return Fused(Explained(body, tail, shapley).eval(), plain, "gradient", None)
 
 
 def _round_to_half(module: nn.Module) -> None:

@@ -5,26 +5,31 @@ from __future__ import annotations
 import csv
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
 from export.card import model_card
 from export.description import Description
 from export.golden import phantoms
+from export.gradients import gradient_graph
 from export.graph import Fused, fuse_network
-from export.onnx_file import OPSET, to_onnx
+from export.onnx_file import OPSET, save_sharing_weights, to_onnx
 from export.parity import check_parity, run_module
 from service.bundle import (
     CARD,
     GOLDEN,
+    GRADIENTS,
     GRAPH,
+    INT8,
     MANIFEST,
+    WEIGHTS,
     Estimate,
     Evaluation,
     Explanation,
@@ -37,6 +42,7 @@ from service.bundle import (
     sha256,
 )
 from service.engine import Engine, check_golden, open_graph
+from service.explainers import METHODS
 from service.types import Grey8
 from training.bootstrap import Estimate as Measured
 from training.calibration import probabilities
@@ -84,55 +90,127 @@ def export(checkpoint: Path, out: Path, report_folder: Path, description: Descri
     _belong_together(config, report, description, checkpoint_digest)
     test = read_test_images(report_folder, config)
     out.parent.mkdir(parents=True, exist_ok=True)
+    console.print("folding, fusing and tracing")
+    fused = fuse_network(network, config.preprocessing.size)
+    manifest = Manifest(
+        id=description.id,
+        version=description.version,
+        title=description.title,
+        labels=description.labels,
+        findings=_findings(description, report),
+        kind=description.kind,
+        preprocessing=config.preprocessing,
+        graph=Graph(
+            opset=OPSET,
+            grid=(1, 1),  # `write_bundle` fills in what it makes
+            outputs=(),
+            cam=fused.cam,
+            target_layer="the last feature maps before pooling",
+            weights="float16",
+            bias=fused.bias,
+        ),
+        explanations=(Explanation(method="gradcam", exact=True, meaning="", source=""),),
+        default_explanation="gradcam",
+        temperature=report.temperature,
+        provenance=_provenance(network, config, report, description, checkpoint_digest),
+        evaluation=_evaluation(report, {}),
+        parity=(),
+        intended_use=description.intended_use,
+        limits=description.limits,
+        licence=description.licence,
+        references=description.references,
+        files={},
+    )
+
+    def with_half(engine: Engine, manifest: Manifest) -> Manifest:
+        console.print("measuring what half precision costs")
+        half = half_precision_loss(network, engine, test, report.temperature)
+        evaluation = manifest.evaluation.model_copy(update={"half_precision": half})
+        return manifest.model_copy(update={"evaluation": evaluation})
+
+    return write_bundle(out, fused, manifest, spread(test, PARITY_IMAGES), console, complete=with_half)
+
+
+def write_bundle(
+    out: Path,
+    fused: Fused,
+    manifest: Manifest,
+    images: Grey8,
+    console: Console,
+    *,
+    quantised: onnx.ModelProto | None = None,
+    complete: Callable[[Engine, Manifest], Manifest] = lambda engine, manifest: manifest,
+) -> Manifest:
+    """Trace, check and write: all of it, or nothing. An older bundle at `out` is replaced.
+
+    Args:
+        out: the bundle's folder.
+        fused: the network.
+        manifest: what is known already; graphs, explanations (but for their quality), parity and digests are filled in.
+        images: real images for the checks, prepared, uint8 `[N, H, W, 1]`.
+        console: where progress is told.
+        quantised: the int8 graph, if it is to be shipped.
+        complete: adds to the manifest what needs the engine.
+
+    Raises:
+        ParityError: the graphs do not do what the network does.
+    """
+    size = manifest.preprocessing.size
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         bundle = Path(folder) / out.name
         bundle.mkdir()
-        console.print("folding, fusing and tracing")
-        fused = fuse_network(network, config.preprocessing.size)
-        onnx.save(to_onnx(fused.module, config.preprocessing.size), bundle / GRAPH)
-        engine = open_graph(bundle / GRAPH, device="cpu")
-        console.print("checking the graph against torch and pytorch-grad-cam")
-        parity = check_parity(fused, engine, _spread(test, PARITY_IMAGES))
-        console.print("measuring what half precision costs")
-        half = half_precision_loss(network, engine, test, report.temperature)
-        golden = phantoms(config.preprocessing.size)
-        expected = run_module(fused.module, golden)
-        np.savez_compressed(bundle / GOLDEN, images=golden, logits=expected.logits, cam=expected.cam)
-        files = {name: sha256(bundle / name) for name in (GRAPH, GOLDEN)}
-        manifest = Manifest(
-            id=description.id,
-            version=description.version,
-            title=description.title,
-            labels=description.labels,
-            findings=_findings(description, report),
-            kind=description.kind,
-            preprocessing=config.preprocessing,
-            graph=Graph(
-                opset=OPSET,
-                grid=(expected.cam.shape[2], expected.cam.shape[3]),
-                cam=fused.cam,
-                target_layer="the last feature maps before pooling",
-                weights="float16",
-                bias=fused.bias,
-            ),
-            explanations=_explanations(fused),
-            temperature=report.temperature,
-            provenance=_provenance(network, config, report, description, checkpoint_digest),
-            evaluation=_evaluation(report, half),
-            parity=parity,
-            intended_use=description.intended_use,
-            limits=description.limits,
-            licence=description.licence,
-            references=description.references,
-            files=files,
+        graphs = {GRAPH: to_onnx(fused.module, size, fused.module.names), GRADIENTS: gradient_graph(fused.module, size)}
+        save_sharing_weights(graphs, bundle)
+        if quantised is not None:
+            onnx.save(quantised, bundle / INT8)
+        sessions = [open_graph(bundle / name, device="cpu").session for name in (GRAPH, GRADIENTS)]
+        engine = Engine(sessions[0], "cpu", sessions[1])
+        console.print("checking the graphs against torch and pytorch-grad-cam")
+        parity = check_parity(fused, engine, images)
+        golden = _golden(fused, size, bundle / INT8 if quantised is not None else None)
+        np.savez_compressed(bundle / GOLDEN, allow_pickle=False, **golden)
+        names = (GRAPH, GRADIENTS, WEIGHTS, GOLDEN, *((INT8,) if quantised is not None else ()))
+        files = {name: sha256(bundle / name) for name in names}
+        cam = golden["cam"]
+        graph = manifest.graph.model_copy(
+            update={"grid": (cam.shape[2], cam.shape[3]), "outputs": fused.module.names, "bias": fused.bias}
         )
+        manifest = manifest.model_copy(
+            update={
+                "graph": graph,
+                "explanations": _explanations(fused, manifest.explanations),
+                "parity": parity,
+                "files": files,
+            }
+        )
+        manifest = complete(engine, manifest)
         (bundle / CARD).write_text(model_card(manifest))
-        files[CARD] = sha256(bundle / CARD)
-        manifest = manifest.model_copy(update={"files": files})
+        manifest = manifest.model_copy(update={"files": files | {CARD: sha256(bundle / CARD)}})
         (bundle / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         check_golden(read_bundle(bundle), engine)
         _replace(bundle, out)
     return manifest
+
+
+def _golden(fused: Fused, size: int, int8: Path | None) -> dict[str, NDArray[np.generic]]:
+    """Drawn images with what torch makes of them, and ONNX Runtime of the quantised graph."""
+    images = phantoms(size)
+    expected = run_module(fused.module, images)
+    pixels = torch.from_numpy(images.astype(np.float32)).requires_grad_()
+    (gradient,) = torch.autograd.grad(fused.plain(pixels)[:, 0].sum(), pixels)
+    golden: dict[str, NDArray[np.generic]] = {
+        "images": images,
+        "logits": expected.logits,
+        "cam": expected.cam,
+        **expected.more,
+        "gradient": gradient[..., 0].numpy(),
+    }
+    if int8 is not None:
+        found = open_graph(int8, device="cpu").run(images, fused.module.names)
+        golden |= {"int8.logits": found.logits, "int8.cam": found.cam}
+        golden |= {f"int8.{name}": value for name, value in found.more.items()}
+    return golden
 
 
 def read_test_images(report_folder: Path, config: TrainConfig) -> TestImages:
@@ -185,7 +263,7 @@ def _belong_together(config: TrainConfig, report: Report, description: Descripti
         raise ExportError(f"the description calls {sorted(healthy)} healthy, the checkpoint {sorted(config.healthy)}")
 
 
-def _spread(test: TestImages, count: int) -> Grey8:
+def spread(test: TestImages, count: int) -> Grey8:
     """About `count` images, the same number of every class, spread over each."""
     classes = np.unique(test.labels)
     each = -(-count // len(classes))
@@ -218,14 +296,20 @@ def _findings(description: Description, report: Report) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _explanations(fused: Fused) -> tuple[Explanation, ...]:
-    if fused.cam == "gradient":
-        meaning = "feature maps weighted by the summed gradient of the target's logit; ReLU gives Grad-CAM times h w"
-        return (Explanation(method="gradcam", exact=True, meaning=meaning),)
-    shared = "class activation map; its mean plus the bias is the target's logit, its positive part is "
-    return (
-        Explanation(method="gradcam", exact=True, meaning=shared + "Grad-CAM times h w"),
-        Explanation(method="hirescam", exact=True, meaning=shared + "HiResCAM times h w"),
+def _explanations(fused: Fused, known: Sequence[Explanation]) -> tuple[Explanation, ...]:
+    """What the bundle can explain with; the quality that is known of a method stays."""
+    quality = {explanation.method: explanation.quality for explanation in known}
+    linear = fused.cam == "class_activation"
+    return tuple(
+        Explanation(
+            method=name,
+            exact=method.exact,
+            meaning=method.meaning,
+            source=method.source,
+            quality=quality.get(name, {}),
+        )
+        for name, method in METHODS.items()
+        if method.outputs <= set(fused.module.names) and (linear or not method.linear_head)
     )
 
 

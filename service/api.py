@@ -6,7 +6,7 @@ import uuid
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi import Depends, FastAPI, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.datastructures import Headers
@@ -16,17 +16,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import InvalidParameter, RadiolucentError, TooLarge
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
+from service.explainers import offered
+from service.explainers.base import Options
+from service.forms import PROBLEM, PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
+from service.job_routes import add_job_routes
+from service.job_store import JobStore
+from service.jobs import JobWorker
 from service.observability import ERRORS, STAGE_SECONDS, logger
-from service.pipeline import PREDICT, Pipeline, Upload, Wish
-from service.schemas import RESEARCH_NOTICE, ModelDescription, Models, Problem, Readiness, Result
+from service.pipeline import PREDICT, Wish
+from service.registry import Model
+from service.schemas import RESEARCH_NOTICE, MethodDescription, ModelDescription, Models, Problem, Readiness, Result
+from service.settings import Settings
 
-PROBLEM = "application/problem+json"
 _ASSETS = "/static_content"  # BentoML's copy of Swagger UI: the documentation needs no other host
 
-ModelField = Annotated[str, Form(description="Bundle id, as GET /v1/models lists it.", examples=["brain-mri-resnet50"])]
-ImagesField = Annotated[
-    list[UploadFile], File(description="One to 64 files: PNG, JPEG or DICOM (each frame is answered).")
-]
 _DESCRIBED = (
     "id",
     "version",
@@ -34,23 +37,13 @@ _DESCRIBED = (
     "kind",
     "labels",
     "findings",
-    "explanations",
+    "default_explanation",
     "evaluation",
+    "profiles",
     "intended_use",
     "limits",
     "licence",
 )
-_PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "description": title, "content": {PROBLEM: {}}}
-    for status, title in {
-        400: "The request cannot be understood",
-        404: "No such model",
-        413: "Too many or too large files",
-        422: "A parameter is not valid",
-        500: "Our fault; the log has the same request id",
-        503: "Too many images are waiting",
-    }.items()
-}
 
 
 def make_api(version: str) -> FastAPI:
@@ -66,7 +59,20 @@ def make_api(version: str) -> FastAPI:
     api.add_exception_handler(HTTPException, _on_http)
     api.add_middleware(Guard)
     _add_routes(api)
+    add_job_routes(api)
     return api
+
+
+def set_up_jobs(api: FastAPI, settings: Settings) -> None:
+    """Open the jobs' database and make the worker; `api.state.pipeline` must be set.
+
+    The worker begins with the first request of any kind, a readiness probe included, and takes up what an earlier
+    process left unfinished.
+    """
+    api.state.jobs = JobStore(
+        settings.jobs_database, lease=settings.job_lease_s, ttl=settings.job_ttl_s, limit=settings.max_jobs
+    )
+    api.state.job_worker = JobWorker(api.state.jobs, api.state.pipeline)
 
 
 def _add_routes(api: FastAPI) -> None:
@@ -82,22 +88,14 @@ def _add_routes(api: FastAPI) -> None:
 
     @api.get("/v1/models", summary="Models, what they explain with, and how good they are")
     def models(request: Request) -> Models:
-        registry = _pipeline(request).registry
-        described = tuple(
-            ModelDescription(
-                provider=model.engine.provider,
-                grid=model.bundle.manifest.graph.grid,
-                **{name: getattr(model.bundle.manifest, name) for name in _DESCRIBED},
-            )
-            for model in registry.models.values()
-        )
-        return Models(models=described, refused=registry.refused)
+        registry = pipeline_of(request).registry
+        return Models(models=tuple(map(_described, registry.models.values())), refused=registry.refused)
 
     @api.post(
         "/v1/predict",
         summary="Predict",
         response_model=Result,
-        responses={200: {"content": {"application/json": {"example": PREDICT_EXAMPLE}}}, **_PROBLEMS},
+        responses={200: {"content": {"application/json": {"example": PREDICT_EXAMPLE}}}, **PROBLEMS},
     )
     async def predict(request: Request, model: ModelField, images: ImagesField) -> Response:
         return await _answer(request, model, images, Wish())
@@ -106,29 +104,45 @@ def _add_routes(api: FastAPI) -> None:
         "/v1/explain",
         summary="Predict, and show the evidence",
         response_model=Result,
-        responses={200: {"content": {"application/json": {"example": EXPLAIN_EXAMPLE}}}, **_PROBLEMS},
+        responses={200: {"content": {"application/json": {"example": EXPLAIN_EXAMPLE}}}, **PROBLEMS},
     )
     async def explain(
-        request: Request,
-        model: ModelField,
-        images: ImagesField,
-        method: Annotated[str, Form(description="An explanation method of the model.")] = "gradcam",
-        target: Annotated[str, Form(description="`predicted`, `all`, or a class name.")] = "predicted",
-        overlay: Annotated[bool, Form(description="Add a PNG with the evidence over the image.")] = False,
+        request: Request, model: ModelField, images: ImagesField, wish: Annotated[Wish, Depends(wish_of)]
     ) -> Response:
-        return await _answer(request, model, images, Wish(method, target, overlay))
+        return await _answer(request, model, images, wish)
 
 
-def _pipeline(request: Request) -> Pipeline:
-    return request.app.state.pipeline
+def _described(model: Model) -> ModelDescription:
+    manifest = model.bundle.manifest
+    quality = {e.method: e.quality for e in manifest.explanations}
+    return ModelDescription(
+        provider=model.engine.provider,
+        precision=model.engine.precision,
+        grid=manifest.graph.grid,
+        explanations=tuple(
+            MethodDescription(
+                method=name,
+                exact=method.exact,
+                meaning=method.meaning,
+                source=method.source,
+                tier=model.costs.tier(method),
+                typical_ms=round(model.costs.of(method, Options()), 1),
+                default_budget=method.budget,
+                targeted=method.targeted,
+                contrast=method.targeted,
+                quality=quality[name],
+            )
+            for name, method in offered(manifest).items()
+        ),
+        **{name: getattr(manifest, name) for name in _DESCRIBED},
+    )
 
 
 async def _answer(request: Request, model: str, images: list[UploadFile], wish: Wish) -> Response:
-    pipeline = _pipeline(request)
-    pipeline.check(model, len(images), wish)
-    uploads = [Upload(image.filename or f"image-{number}", await image.read()) for number, image in enumerate(images)]
-    result = await pipeline.answer(request.state.request_id, model, uploads, wish)
-    with STAGE_SECONDS.labels("encode", model, wish.method or PREDICT).time():
+    pipeline = pipeline_of(request)
+    method = pipeline.check(model, len(images), wish)
+    result = await pipeline.answer(request.state.request_id, model, await read_uploads(images), wish)
+    with STAGE_SECONDS.labels("encode", model, method.name if method else PREDICT).time():
         body = result.model_dump_json()
     return Response(body, media_type="application/json")
 
@@ -231,7 +245,9 @@ class Edge:
         """ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif scope["path"] == "/readyz":
+            return
+        self.api.state.job_worker.start()  # with the first request or probe: there is an event loop now
+        if scope["path"] == "/readyz":
             registry = self.api.state.pipeline.registry
             ready = Readiness(ready=bool(registry.models), models=tuple(registry.models), refused=registry.refused)
             status = 200 if ready.ready else 503

@@ -9,7 +9,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
 
-from service.api import Edge, make_api
+from service.api import Edge, make_api, set_up_jobs
 from service.pipeline import Pipeline
 from service.settings import Settings
 
@@ -30,7 +30,9 @@ class Radiolucent:
     """Loads and warms up every bundle before the server accepts requests."""
 
     def __init__(self) -> None:
-        api.state.pipeline = Pipeline(Settings())
+        settings = Settings()
+        api.state.pipeline = Pipeline(settings)
+        set_up_jobs(api, settings)
 
 
 # BentoML's protocol describes an instance where a class is meant.

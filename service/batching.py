@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from time import perf_counter
@@ -35,6 +35,7 @@ class _Waiting:
     """One image `[H, W]`; `opens` is the size of its request where it is the first image of it, else 0."""
 
     image: Grey8
+    more: frozenset[str]
     future: asyncio.Future[Answer]
     since: float
     opens: int
@@ -45,14 +46,20 @@ class Batcher:
 
     Args:
         name: of the model, for the batch-size metric.
-        run: uint8 `[N, H, W, 1]` to Outputs; called in `executor`.
+        run: uint8 `[N, H, W, 1]` and the names of further outputs to Outputs; called in `executor`.
         executor: one thread, shared by all models so that they do not compete for cores.
         max_batch: most images in one call.
         max_queue: most images that may wait.
     """
 
     def __init__(
-        self, name: str, run: Callable[[Grey8], Outputs], executor: Executor, *, max_batch: int, max_queue: int
+        self,
+        name: str,
+        run: Callable[[Grey8, Collection[str]], Outputs],
+        executor: Executor,
+        *,
+        max_batch: int,
+        max_queue: int,
     ) -> None:
         self._sizes = BATCH_IMAGES.labels(name)
         self._run = run
@@ -62,8 +69,8 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
 
-    async def run(self, images: Sequence[Grey8]) -> list[Answer]:
-        """Answers for prepared images uint8 `[H, W]`, in order.
+    async def run(self, images: Sequence[Grey8], more: frozenset[str] = frozenset()) -> list[Answer]:
+        """Answers for prepared images uint8 `[H, W]`, in order, with the outputs `more` besides logits and cam.
 
         Raises:
             Overloaded: too many images wait already; none of these was queued.
@@ -74,7 +81,7 @@ class Batcher:
         now = perf_counter()
         futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in images]
         for row, (image, future) in enumerate(zip(images, futures, strict=True)):
-            self._waiting.append(_Waiting(image, future, now, 0 if row else len(images)))
+            self._waiting.append(_Waiting(image, more, future, now, 0 if row else len(images)))
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
         try:
@@ -90,9 +97,10 @@ class Batcher:
             if not batch:
                 continue
             images = np.stack([entry.image for entry in batch])[..., np.newaxis]
+            more = sorted(frozenset[str]().union(*(entry.more for entry in batch)))
             start = perf_counter()
             try:
-                outputs = await loop.run_in_executor(self._executor, self._run, images)
+                outputs = await loop.run_in_executor(self._executor, self._run, images, more)
             except Exception as error:  # noqa: BLE001 - whatever broke belongs to the requests of this batch, not to the worker
                 _fail([entry.future for entry in batch], error)
                 continue
@@ -100,8 +108,7 @@ class Batcher:
             self._sizes.observe(len(batch))
             for row, entry in enumerate(batch):
                 if not entry.future.done():
-                    one = Outputs(outputs.logits[row], outputs.cam[row])
-                    entry.future.set_result(Answer(one, start - entry.since, computed, len(batch)))
+                    entry.future.set_result(Answer(outputs.row(row), start - entry.since, computed, len(batch)))
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

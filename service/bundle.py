@@ -1,12 +1,25 @@
 """Model bundles: the only contract between those who make models and the service that runs them.
 
-A bundle is one folder: `manifest.json`, `model.onnx`, `golden.npz`, `MODEL_CARD.md`. The reader owns the schema;
-`export` writes through it.
+A bundle is one folder. The reader owns the schema; `export` writes through it.
 
-    graph input   images  uint8   [N, H, W, 1]  prepared pixels (see PreprocessingSpec)
-    graph output  logits  float32 [N, K]        before the temperature
-    graph output  cam     float32 [N, K, h, w]  signed; what it equals is written in the manifest
-    golden.npz    images uint8 [M, H, W, 1], logits [M, K], cam [M, K, h, w]
+    manifest.json   everything below, in words and digests
+    weights.bin     the weights, half precision, once: the graphs name their places in it
+    model.onnx      input   images   uint8   [N, H, W, 1]         prepared pixels (see PreprocessingSpec)
+                    output  logits   float32 [N, K]               before the temperature
+                    output  cam      float32 [N, K, h, w]         signed; what it equals is written in the manifest
+                    and, as the manifest lists them (computed only where they are asked for):
+                    output  layercam, gradcam_plusplus float32 [N, K, K, h, w]  classes on the diagonal, contrasts
+                                                                  [a, b] (why a and not b) beside it
+                    output  gram     float32 [N, h w, h w]        of the centred feature maps; strength [N, h w]: norms
+                    output  shapley  float32 [N, K, g, g]         Shapley values as FastSHAP's explainer guesses them
+    gradients.onnx  input   pixels   float32 [N, H, W, 1], weights float32 [N, K]
+                    output  gradient float32 [N, H, W, 1]         of sum_k weights[k] logits[k] by the pixels
+    int8.onnx       as model.onnx, quantised, with its own weights
+    golden.npz      images uint8 [M, H, W, 1]; every output of model.onnx by name, and of int8.onnx by int8.name;
+                    gradient float32 [M, H, W] of the logit of class 0
+    MODEL_CARD.md   for people
+
+The optional files are there where the manifest lists them.
 """
 
 from __future__ import annotations
@@ -22,8 +35,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from service.errors import BundleDigestMismatch, BundleSchemaMismatch
 from service.types import PreprocessingSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST, GRAPH, GOLDEN, CARD = "manifest.json", "model.onnx", "golden.npz", "MODEL_CARD.md"
+WEIGHTS, GRADIENTS, INT8 = "weights.bin", "gradients.onnx", "int8.onnx"
 
 
 class _Schema(BaseModel):
@@ -77,19 +91,15 @@ class Kind(_Schema):
     largest_colour: float = 0.04
 
 
-class Explanation(_Schema):
-    """A method that the bundle can explain with. `exact` methods compute their definition to rounding error."""
-
-    method: str
-    exact: bool
-    meaning: str
-
-
 class Graph(_Schema):
-    """The ONNX graph. `cam` says what the output equals: with `class_activation`, mean(cam) + bias = logit, exactly."""
+    """The ONNX graph. `cam` says what the output equals: with `class_activation`, mean(cam) + bias = logit, exactly.
+
+    `outputs` are the others that it has.
+    """
 
     opset: int
     grid: tuple[int, int]
+    outputs: tuple[str, ...]
     cam: Literal["class_activation", "gradient"]
     target_layer: str
     weights: Literal["float16", "float32"]
@@ -102,6 +112,30 @@ class Estimate(_Schema):
     value: float
     low: float | None = None
     high: float | None = None
+
+
+class Explanation(_Schema):
+    """A method that the bundle can explain with.
+
+    `exact` methods compute their definition to rounding error. `quality` is how good the maps were found to be
+    (`docs/explanation-quality.md` says what each measure is); empty where that was not measured.
+    """
+
+    method: str
+    exact: bool
+    meaning: str
+    source: str
+    quality: dict[str, Estimate] = Field(default_factory=dict)
+
+
+class Profile(_Schema):
+    """A cheaper graph, and what it was measured to change on the test part, against the full one."""
+
+    images: int
+    accuracy_full: float
+    accuracy: float
+    labels_agree: float
+    map_correlation: float
 
 
 class Evaluation(_Schema):
@@ -143,7 +177,7 @@ class Provenance(_Schema):
 class Manifest(_Schema):
     """Everything that the service and its users know of a model. Written by `export`, read here."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str
     title: str
@@ -154,6 +188,8 @@ class Manifest(_Schema):
     preprocessing: PreprocessingSpec
     graph: Graph
     explanations: tuple[Explanation, ...] = Field(min_length=1)
+    default_explanation: str
+    profiles: dict[Literal["int8"], Profile] = Field(default_factory=dict)
     temperature: float = Field(gt=0)
     provenance: Provenance
     evaluation: Evaluation
@@ -173,6 +209,8 @@ class Manifest(_Schema):
             strangers = set(finding.labels) - set(names)
             if strangers:
                 raise ValueError(f"findings: {finding.name} names labels that do not exist: {sorted(strangers)}")
+        if self.default_explanation not in {explanation.method for explanation in self.explanations}:
+            raise ValueError("default_explanation: not among the explanations")
         return self
 
     @property
@@ -192,6 +230,16 @@ class Bundle:
     def graph(self) -> Path:
         """Path of the ONNX graph."""
         return self.path / GRAPH
+
+    @property
+    def gradients(self) -> Path | None:
+        """Path of the gradient graph, where there is one."""
+        return self.path / GRADIENTS if GRADIENTS in self.manifest.files else None
+
+    @property
+    def int8(self) -> Path | None:
+        """Path of the quantised graph, where there is one."""
+        return self.path / INT8 if INT8 in self.manifest.files else None
 
     @property
     def golden(self) -> Path:

@@ -1,79 +1,156 @@
-"""ONNX Runtime: prepared images in, logits and class activation maps out."""
+"""ONNX Runtime: prepared images in; logits, maps and gradients out."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Bundle
 from service.errors import GoldenSampleMismatch
-from service.types import Grey8, Outputs
+from service.types import Float, Grey8, Outputs
 
 if TYPE_CHECKING:
     import onnxruntime
 
-GOLDEN_TOLERANCE = 1e-3  # logits and maps; other processors and providers round differently
+Precision = Literal["fp32", "int8"]
+GOLDEN_TOLERANCE = 1e-3  # of the largest value; other processors and providers round differently
 _TRUST_IN_CUDA = 5e-2  # reduced-precision convolutions (TF32) deviate more
+_TRUST_IN_GRADIENTS = 5e-2  # in length: they jump where an activation lies within rounding of a kink
+_TRUST_IN_INT8 = 0.15  # saturating instructions of older processors do; what goes beyond is another model
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A loaded graph. `provider` is `cpu` or `cuda`; `run` may be called from any thread."""
+    """Loaded graphs. `provider` is `cpu` or `cuda`; everything may be called from any thread."""
 
     session: onnxruntime.InferenceSession
     provider: str
+    gradients: onnxruntime.InferenceSession | None = None
+    precision: Precision = "fp32"
 
-    def run(self, images: Grey8) -> Outputs:
-        """One forward pass.
+    def run(self, images: Grey8, more: Collection[str] = ()) -> Outputs:
+        """One forward pass; only what is asked for is computed.
 
         Args:
             images: uint8 `[N, H, W, 1]`, prepared as the manifest says.
+            more: outputs of the graph besides logits and cam.
 
         Returns:
-            logits float32 `[N, K]` and maps float32 `[N, K, h, w]`.
+            logits float32 `[N, K]`, maps float32 `[N, K, h, w]`, and `more` by name.
         """
-        logits, cam = self.session.run(["logits", "cam"], {"images": images})
-        return Outputs(np.asarray(logits, np.float32), np.asarray(cam, np.float32))
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        logits, cam, *others = self.session.run(["logits", "cam", *more], {"images": images}, options)
+        found = {name: np.asarray(value, np.float32) for name, value in zip(more, others, strict=True)}
+        return Outputs(np.asarray(logits, np.float32), np.asarray(cam, np.float32), found)
+
+    def logits(self, images: Grey8) -> Float:
+        """Logits float32 `[M, K]` of images uint8 `[M, H, W]`."""
+        return self.run(images[..., None]).logits
+
+    def gradient(self, pixels: Float, weights: Float) -> Float:
+        """The gradient of `weights . logits` by the pixels.
+
+        Args:
+            pixels: float32 `[M, H, W]`, grey levels 0..255; they may lie between and beyond.
+            weights: float32 `[M, K]`.
+
+        Returns:
+            float32 `[M, H, W]`, logits per grey level.
+
+        Raises:
+            RuntimeError: the bundle has no gradient graph.
+        """
+        if self.gradients is None:
+            raise RuntimeError("the bundle has no gradient graph")
+        (gradient,) = self.gradients.run(["gradient"], {"pixels": pixels[..., None], "weights": weights})
+        return np.asarray(gradient, np.float32)[..., 0]
 
 
-def open_engine(bundle: Bundle, *, threads: int = 0, device: str = "auto") -> Engine:
-    """Load a bundle's graph, warm it up and check it on the golden sample.
+def open_engine(bundle: Bundle, *, threads: int = 0, device: str = "auto", precision: str = "fp32") -> Engine:
+    """Load a bundle's graphs, warm them up and check them on the golden sample.
 
     Args:
         bundle: a verified bundle.
         threads: threads of one call on the CPU, 0 for one each core.
         device: `auto`, `cpu` or `cuda`.
+        precision: `fp32`, `int8`, or `auto`: int8 where the bundle has it, it runs on the CPU and its golden sample
+            is reproduced. Gradients are always computed in float32.
 
     Raises:
-        GoldenSampleMismatch: this machine computes something else than the exporter did.
+        GoldenSampleMismatch: this machine computes something else than the exporter did, or the bundle has no int8
+            graph.
     """
-    engine = open_graph(bundle.graph, threads=threads, device=device)
-    check_golden(bundle, engine)
-    return engine
+    full = open_graph(bundle.graph, threads=threads, device=device)
+    gradients = open_graph(bundle.gradients, threads=threads, device=device).session if bundle.gradients else None
+    if precision == "fp32" or (precision == "auto" and (bundle.int8 is None or full.provider != "cpu")):
+        engine = Engine(full.session, full.provider, gradients)
+        check_golden(bundle, engine)
+        return engine
+    if bundle.int8 is None:
+        raise GoldenSampleMismatch(f"bundle {bundle.path.name}: the precision is to be int8, and it has no int8 graph")
+    quantised = Engine(open_graph(bundle.int8, threads=threads, device="cpu").session, "cpu", gradients, "int8")
+    try:
+        check_golden(bundle, quantised)
+    except GoldenSampleMismatch:
+        if precision == "int8":
+            raise
+        engine = Engine(full.session, full.provider, gradients)
+        check_golden(bundle, engine)
+        return engine
+    return quantised
 
 
 def check_golden(bundle: Bundle, engine: Engine) -> float:
-    """Run the golden sample; returns the largest deviation. Doubles as the warm-up.
+    """Run the golden sample; returns the largest deviation of an output. Doubles as the warm-up.
 
     Raises:
         GoldenSampleMismatch: it exceeds what rounding explains.
     """
+    expected = read_golden(bundle)
+    images: Grey8 = expected["images"].astype(np.uint8)
+    outputs = engine.run(images, bundle.manifest.graph.outputs)
+    found = {"logits": outputs.logits, "cam": outputs.cam, **outputs.more}
+    prefix = "" if engine.precision == "fp32" else "int8."
+    deviations = [_deviation(value, expected[prefix + name]) for name, value in found.items()]
+    trusted = {"cuda": _TRUST_IN_CUDA, "cpu": GOLDEN_TOLERANCE}[engine.provider]
+    worst = max(deviations)
+    _judge(bundle, worst, _TRUST_IN_INT8 if engine.precision == "int8" else trusted, engine.provider)
+    if engine.gradients is None:
+        return worst
+    weights = np.zeros_like(outputs.logits)
+    weights[:, 0] = 1
+    gradient = engine.gradient(images[..., 0].astype(np.float32), weights)
+    deviation = np.linalg.norm(gradient - expected["gradient"]) / np.linalg.norm(expected["gradient"])
+    _judge(bundle, float(deviation), _TRUST_IN_GRADIENTS, engine.provider)
+    return worst
+
+
+def read_golden(bundle: Bundle) -> dict[str, NDArray[np.float32] | Grey8]:
+    """The golden sample's arrays by name."""
     with np.load(bundle.golden, allow_pickle=False) as golden:
-        images: Grey8 = golden["images"]
-        expected: list[NDArray[np.float32]] = [golden["logits"], golden["cam"]]
-    outputs = engine.run(images)
-    scale = max(1.0, float(np.abs(expected[1]).max()))
-    found = [outputs.logits, outputs.cam]
-    deviation = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True)) / scale
-    if not deviation <= (GOLDEN_TOLERANCE if engine.provider == "cpu" else _TRUST_IN_CUDA):
+        return {name: golden[name] for name in golden.files}
+
+
+def _deviation(found: Float, expected: NDArray[np.generic]) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    wanted = np.asarray(expected, np.float32)
+    return float(np.abs(found - wanted).max()) / max(1.0, float(np.abs(wanted).max()))
+
+
+def _judge(bundle: Bundle, deviation: float, tolerance: float, provider: str) -> None:
+    if not deviation <= tolerance:
         name = bundle.path.name
-        raise GoldenSampleMismatch(f"bundle {name}: the golden sample deviates by {deviation:.2g} on {engine.provider}")
-    return deviation
+        raise GoldenSampleMismatch(f"bundle {name}: the golden sample deviates by {deviation:.2g} on {provider}")
 
 
 def open_graph(graph: Path, *, threads: int = 0, device: str = "auto") -> Engine:

@@ -6,6 +6,10 @@
     │   ├── UnknownModel                 404
     │   ├── UnknownMethod                422
     │   ├── UnknownTarget                422
+    │   ├── UnknownJob                   404
+    │   ├── BudgetTooSmall               422
+    │   ├── DeadlineTooShort             422
+    │   ├── TooSlow                      422   for an answer at once; a job takes it
     │   ├── TooManyImages                413
     │   ├── TooLarge                     413
     │   └── UnreadableImage              422   fails alone; the other images of the request are answered
@@ -18,6 +22,7 @@
     │   ├── BundleDigestMismatch         500
     │   ├── BundleSchemaMismatch         500
     │   └── GoldenSampleMismatch         500
+    ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
     └── Overloaded                       503
 
 `str(error)` is written for the client: it never holds file names, file contents, patient data or DICOM values;
@@ -90,6 +95,38 @@ class UnknownTarget(RequestError):
     status = 422
     kind = "unknown-target"
     title = "The model has no such target class"
+
+
+class UnknownJob(RequestError):
+    """No job has this id, or it expired."""
+
+    status = 404
+    kind = "unknown-job"
+    title = "No such job"
+
+
+class BudgetTooSmall(RequestError):
+    """The explanation method cannot work with so few evaluations."""
+
+    status = 422
+    kind = "budget-too-small"
+    title = "The budget is too small for this method"
+
+
+class DeadlineTooShort(RequestError):
+    """The deadline passed before the explanation method had a result."""
+
+    status = 422
+    kind = "deadline-too-short"
+    title = "The deadline is too short for this method"
+
+
+class TooSlow(RequestError):
+    """The explanation would take longer than a client may be kept waiting."""
+
+    status = 422
+    kind = "too-slow"
+    title = "The explanation takes too long to wait for"
 
 
 class TooManyImages(RequestError):
@@ -177,6 +214,13 @@ class GoldenSampleMismatch(BundleError):
 
     kind = "golden-sample-mismatch"
     title = "The model does not reproduce its golden sample"
+
+
+class Cancelled(RadiolucentError):
+    """Nobody waits for the answer any more."""
+
+    kind = "cancelled"
+    title = "Cancelled"
 
 
 class Overloaded(RadiolucentError):

@@ -28,9 +28,16 @@ _UNREADABLE: dict[str, object] = {
 _SALIENCY: dict[str, object] = {
     "method": "gradcam",
     "target": "meningioma",
+    "against": None,
     "shape": [2, 2],
     "saliency": [[-0.4, 12.5], [0.1, -0.2]],
     "exact": True,
+    "parameters": {},
+    "evaluations": 0,
+    "additivity_error": None,
+    "interval": None,
+    "stopped": "complete",
+    "quality": {"pointing_game": {"value": 0.58, "low": 0.41, "high": 0.74}},
     "overlay": None,
 }
 

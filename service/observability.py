@@ -31,3 +31,6 @@ MODEL_INFO = Gauge(
     multiprocess_mode="liveall",
 )
 BUNDLES_REFUSED = Gauge("radiolucent_bundles_refused", "Bundles found but not served.", multiprocess_mode="livemax")
+JOBS = Counter("radiolucent_jobs", "Jobs ended, by outcome (done, failed, cancelled or expired).", ["outcome"])
+JOBS_WAITING = Gauge("radiolucent_jobs_waiting", "Jobs that wait to be run.", multiprocess_mode="livemax")
+EVALUATIONS = Counter("radiolucent_evaluations", "Images run through a model to explain others.", ["model", "method"])

@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from math import ceil, log10
 from time import perf_counter
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import numpy as np
 
 from service.batching import Answer, Batcher
 from service.bundle import Kind, Manifest
-from service.errors import TooManyImages, UnreadableImage
-from service.explainers import check_method, check_target, explain
+from service.errors import Overloaded, TooManyImages, TooSlow, UnknownTarget, UnreadableImage
+from service.explainers import check_target, find_method, targets
+from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
 from service.imaging import read_frames
-from service.observability import ERRORS, IMAGES, STAGE_SECONDS
-from service.prediction import predict
+from service.observability import ERRORS, EVALUATIONS, IMAGES, STAGE_SECONDS
+from service.prediction import Prediction, predict
 from service.preprocessing import prepare
-from service.registry import Registry, load_models
+from service.registry import Model, Registry, load_models
 from service.rendering import overlay_png
+from service.scheduling import EXPLANATION, JOB, PREDICTION, EngineThread, Lane, Waiting
 from service.schemas import (
     ExplanationAnswer,
     FindingAnswer,
@@ -34,7 +37,7 @@ from service.schemas import (
     Result,
 )
 from service.settings import Settings
-from service.types import Attribution, Frame, Item, Outputs
+from service.types import Attribution, Float, Frame, Item, Target
 
 T = TypeVar("T")
 PREDICT = "none"  # the method label of metrics where nothing is explained
@@ -50,11 +53,21 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be explained; `method` None explains nothing."""
+    """What is to be explained; `method` None explains nothing, an empty one by the model's default method."""
 
     method: str | None = None
     target: str = "predicted"
+    against: str | None = None
     overlay: bool = False
+    options: Options = DEFAULTS
+
+
+@dataclass(frozen=True, slots=True)
+class JobHandle:
+    """How work that nobody waits for tells its share done (0..1, from any thread), and hears that it may stop."""
+
+    progress: Callable[[float], None]
+    cancelled: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +81,59 @@ class Pipeline:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.registry: Registry = load_models(settings.models, threads=settings.threads, device=settings.device)
-        engine_thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self.registry: Registry = load_models(
+            settings.models, threads=settings.threads, device=settings.device, precision=settings.precision
+        )
+        thread = EngineThread()
+        self._lanes = {priority: Lane(thread, priority) for priority in (PREDICTION, EXPLANATION, JOB)}
         self.batchers = {
             name: Batcher(
-                name, model.engine.run, engine_thread, max_batch=settings.max_batch, max_queue=settings.max_queue
+                name,
+                model.engine.run,
+                self._lanes[PREDICTION],
+                max_batch=settings.max_batch,
+                max_queue=settings.max_queue,
             )
             for name, model in self.registry.models.items()
         }
         self._threads: anyio.CapacityLimiter | None = None
+        self._explaining = 0
 
-    async def answer(self, request_id: str, model: str, uploads: Sequence[Upload], wish: Wish) -> Result:
+    async def answer(
+        self, request_id: str, model: str, uploads: Sequence[Upload], wish: Wish, *, job: JobHandle | None = None
+    ) -> Result:
         """Predict, and explain where it is wished; one result for each image or frame, in order.
 
+        Args:
+            request_id: of the answer.
+            model: id of the bundle.
+            uploads: files.
+            wish: what to explain.
+            job: set where nobody waits: it then yields to all other work.
+
         Raises:
-            UnknownModel, UnknownMethod, UnknownTarget, TooManyImages, Overloaded: the request as a whole.
-                What is wrong with one file is in its result instead.
+            UnknownModel, UnknownMethod, UnknownTarget, TooManyImages, BudgetTooSmall, DeadlineTooShort, TooSlow,
+                Overloaded: the request as a whole. What is wrong with one file is in its result instead.
+            Cancelled: `job` says so.
         """
         start = perf_counter()
-        manifest = self.registry.model(model).bundle.manifest
-        self.check(model, len(uploads), wish)
+        served = self.registry.model(model)
+        manifest = served.bundle.manifest
+        method = self.check(model, len(uploads), wish, inline=job is None)
         files = await asyncio.gather(*(self._in_thread(partial(_read, upload, manifest)) for upload in uploads))
         decoded = [row for rows in files for row in rows]
         readable = [row for row in decoded if isinstance(row, _Read)]
+        if method is not None and job is None:
+            self._check_cost(served, method, wish, len(readable))
         decode_end = perf_counter()
-        answers = await self.batchers[model].run([row.item.pixels for row in readable])
+        more = method.outputs if method is not None else frozenset[str]()
+        answers = await self.batchers[model].run([row.item.pixels for row in readable], more)
         inference_end = perf_counter()
-        found = await self._in_thread(partial(_explain_all, readable, answers, wish, manifest))
+        explaining = partial(_explain_all, readable, answers, wish, served, method, self._view(served, job), job)
+        if method is None or method.budget == 0:
+            found = await self._in_thread(explaining)
+        else:
+            found = await self._explain_slowly(explaining, bounded=job is None)
         ready = iter(found)
         results = [next(ready) if isinstance(row, _Read) else row for row in decoded]
         end = perf_counter()
@@ -105,7 +144,7 @@ class Pipeline:
             "explanation": end - inference_end,
             "total": end - start,
         }
-        _observe(manifest.id, wish.method or PREDICT, timing, answers, results)
+        _observe(manifest.id, method.name if method else PREDICT, timing, answers, results)
         return Result(
             request_id=request_id,
             model=ModelName(id=manifest.id, version=manifest.version),
@@ -113,14 +152,55 @@ class Pipeline:
             timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in timing.items()},
         )
 
-    def check(self, model: str, files: int, wish: Wish) -> None:
-        """Raises UnknownModel, UnknownMethod, UnknownTarget or TooManyImages before any file is read."""
-        manifest = self.registry.model(model).bundle.manifest
+    def check(self, model: str, files: int, wish: Wish, *, inline: bool = True) -> Method | None:
+        """The method that is wished, or what is wrong with the request; no file is read.
+
+        Raises:
+            UnknownModel, UnknownMethod, UnknownTarget, TooManyImages, TooSlow: as they say; `inline` asks for the last.
+        """
+        served = self.registry.model(model)
+        manifest = served.bundle.manifest
         if files > self.settings.max_images:
             raise TooManyImages(f"at most {self.settings.max_images} files in one request")
-        if wish.method is not None:
-            check_method(wish.method, manifest)
-            check_target(wish.target, manifest)
+        if wish.method is None:
+            return None
+        method = find_method(wish.method or manifest.default_explanation, manifest)
+        check_target(wish.target, wish.against, method, manifest)
+        if inline:
+            self._check_cost(served, method, wish, files)
+        return method
+
+    def _check_cost(self, served: Model, method: Method, wish: Wish, images: int) -> None:
+        if method.budget == 0 or wish.options.deadline_ms is not None:
+            return
+        targets = len(served.bundle.manifest.labels) if wish.target == "all" else 1
+        seconds = images * served.costs.of(method, wish.options, targets) / 1000
+        if seconds > self.settings.inline_seconds:
+            raise TooSlow(
+                f"this would take about {seconds:.0f} s, and an answer at once may take "
+                f"{self.settings.inline_seconds:g} s: ask for a job (POST /v1/explanations), for fewer images, "
+                "a smaller budget, or set deadline_ms"
+            )
+
+    def _view(self, served: Model, job: JobHandle | None) -> Waiting:
+        """The model as an explanation may use it: a lane of its own, and an end."""
+        if job is None:
+            return Waiting(served.engine, self._lanes[EXPLANATION], lambda: False)
+        return Waiting(served.engine, self._lanes[JOB], job.cancelled)
+
+    async def _explain_slowly(self, explaining: Callable[[], T], *, bounded: bool) -> T:
+        """In a thread that decoding does not need.
+
+        Raises:
+            Overloaded: too many wait already.
+        """
+        if bounded and self._explaining >= self.settings.max_explanations:
+            raise Overloaded("too many explanations are waiting; try again later, or ask for a job")
+        self._explaining += bounded
+        try:
+            return await anyio.to_thread.run_sync(explaining, abandon_on_cancel=True)
+        finally:
+            self._explaining -= bounded
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         if self._threads is None:
@@ -139,16 +219,51 @@ def _read(upload: Upload, manifest: Manifest) -> list[_Read | ImageFailure]:
 
 
 def _explain_all(
-    readable: Sequence[_Read], answers: Sequence[Answer], wish: Wish, manifest: Manifest
-) -> list[ImageAnswer]:
-    return [_answer(row, answer.outputs, wish, manifest) for row, answer in zip(readable, answers, strict=True)]
+    readable: Sequence[_Read],
+    answers: Sequence[Answer],
+    wish: Wish,
+    served: Model,
+    method: Method | None,
+    view: Waiting,
+    job: JobHandle | None,
+) -> list[ImageAnswer | ImageFailure]:
+    """One result for each image, in order. Where a method asks more of the model, all images' questions go together."""
+    manifest = served.bundle.manifest
+    outputs = [answer.outputs for answer in answers]
+    predictions = [predict(row.logits, manifest) for row in outputs]
+    if method is None:
+        return [_answer(row, made, [], manifest) for row, made in zip(readable, predictions, strict=True)]
+    asked = [_targets(wish, made.label, manifest) for made in predictions]
+    questions = [
+        Question(row.item.pixels, output, wanted)
+        for row, output, wanted in zip(readable, outputs, asked, strict=True)
+        if not isinstance(wanted, UnknownTarget)
+    ]
+    told = job.progress if job else lambda share: None
+    found = iter(run_together(method, questions, view, wish.options, progress=told))
+    results: list[ImageAnswer | ImageFailure] = []
+    for row, made, wanted in zip(readable, predictions, asked, strict=True):
+        if isinstance(wanted, UnknownTarget):
+            ERRORS.labels(wanted.kind).inc()
+            results.append(ImageFailure(name=row.frame.name, error=Problem.of(wanted)))
+            continue
+        attributions = next(found)
+        EVALUATIONS.labels(manifest.id, method.name).inc(sum(a.evaluations for a in attributions))
+        shown = [_explanation(row, attribution, manifest, overlay=wish.overlay) for attribution in attributions]
+        results.append(_answer(row, made, shown, manifest))
+    return results
 
 
-def _answer(row: _Read, outputs: Outputs, wish: Wish, manifest: Manifest) -> ImageAnswer:
-    prediction = predict(outputs.logits, manifest)
-    attributions: list[Attribution] = []
-    if wish.method is not None:
-        attributions = explain(wish.method, outputs.cam, wish.target, prediction.label, manifest)
+def _targets(wish: Wish, predicted: str, manifest: Manifest) -> tuple[Target, ...] | UnknownTarget:
+    try:
+        return targets(wish.target, wish.against, predicted, manifest)
+    except UnknownTarget as error:
+        return error
+
+
+def _answer(
+    row: _Read, prediction: Prediction, explanations: list[ExplanationAnswer], manifest: Manifest
+) -> ImageAnswer:
     region = row.item.region
     return ImageAnswer(
         name=row.frame.name,
@@ -156,21 +271,36 @@ def _answer(row: _Read, outputs: Outputs, wish: Wish, manifest: Manifest) -> Ima
         probabilities=prediction.probabilities,
         findings={f.name: FindingAnswer(probability=f.probability, present=f.present) for f in prediction.findings},
         region=(region.x, region.y, region.width, region.height),
-        explanations=[_explanation(row, attribution, overlay=wish.overlay) for attribution in attributions],
+        explanations=explanations,
         warnings=[*row.frame.warnings, *kind_warnings(row.frame, manifest.kind)],
     )
 
 
-def _explanation(row: _Read, attribution: Attribution, *, overlay: bool) -> ExplanationAnswer:
+def _explanation(row: _Read, attribution: Attribution, manifest: Manifest, *, overlay: bool) -> ExplanationAnswer:
     picture = overlay_png(row.frame, row.item.region, attribution) if overlay else None
+    (described,) = [e for e in manifest.explanations if e.method == attribution.method]
     return ExplanationAnswer(
         method=attribution.method,
-        target=attribution.target,
+        target=attribution.target.name,
+        against=attribution.target.against_name,
         shape=(attribution.values.shape[0], attribution.values.shape[1]),
-        saliency=attribution.values.tolist(),
+        saliency=_numbers(attribution.values),
         exact=attribution.exact,
+        parameters=attribution.parameters,
+        evaluations=attribution.evaluations,
+        additivity_error=attribution.additivity_error,
+        interval=None if attribution.interval is None else _numbers(attribution.interval),
+        stopped=attribution.stopped,
+        quality=described.quality,
         overlay=base64.b64encode(picture).decode() if picture is not None else None,
     )
+
+
+def _numbers(values: Float) -> list[list[float]]:
+    """Rows of numbers, rounded at the seventh digit of the largest, as float32 is."""
+    largest = float(np.abs(values).max())
+    digits = 7 - ceil(log10(largest)) if largest > 0 else 0
+    return np.round(values.astype(np.float64), digits).tolist()
 
 
 def kind_warnings(frame: Frame, kind: Kind) -> list[str]:

@@ -80,9 +80,11 @@ def _with_footer(picture: NDArray[np.uint8], attribution: Attribution, peak: flo
     footer = np.zeros((_FOOTER, width, 3), np.uint8)
     bar = cv2.applyColorMap(np.linspace(0, 255, 96, dtype=np.uint8)[np.newaxis].repeat(8, axis=0), cv2.COLORMAP_INFERNO)
     footer[8:16, 8:104] = bar
-    values = f"0 to {peak:.3g} logit" if peak > 0 else "no positive evidence"
+    values = f"0 to {peak:.3g}" if peak > 0 else "no positive evidence"
     _write(footer, values, (112, 16))
-    _write(footer, f"{attribution.method}, {attribution.target}", (max(260, width // 2), 16))
+    target = attribution.target
+    against = f" vs {target.against_name}" if target.against_name else ""
+    _write(footer, f"{attribution.method}, {target.name}{against}", (max(260, width // 2), 16))
     _write(footer, NOTICE, (8, 35))
     return np.vstack([picture, footer])
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.bundle import Evaluation, Explanation, Finding, Kind, Label
+from service.bundle import Estimate, Evaluation, Finding, Kind, Label, Profile
 from service.errors import RadiolucentError
+from service.types import Stopped
 
 RESEARCH_NOTICE = (
     "Research use only: not a medical device. A saliency map is evidence for a prediction, not a lesion outline."
@@ -25,17 +26,38 @@ class ModelName(_Answer):
     version: str
 
 
+class MethodDescription(_Answer):
+    """An explanation method of a model, and what to expect of it here."""
+
+    method: str
+    exact: bool = Field(description="computes its definition to rounding error; otherwise it is sampled or learned")
+    meaning: str = Field(description="what the values are, and their unit")
+    source: str
+    tier: Literal["inline", "budgeted", "job"] = Field(
+        description="inline: within a second; budgeted: to be waited for; job: only by POST /v1/explanations, unless "
+        "with a smaller budget or a deadline"
+    )
+    typical_ms: float = Field(description="for one image and one target by default, measured at start on this machine")
+    default_budget: int = Field(description="images that go through the model for it; 0: the prediction suffices")
+    targeted: bool = Field(description="whether the map depends on the target")
+    contrast: bool = Field(description="whether `against` is understood")
+    quality: dict[str, Estimate] = Field(description="how good its maps were found to be on the test part")
+
+
 class ModelDescription(ModelName):
     """What a client may ask of a model, and how good it is."""
 
     title: str
     provider: str = Field(description="cpu or cuda")
+    precision: str = Field(description="fp32 or int8, of predictions and of what is computed from them")
     kind: Kind
     labels: tuple[Label, ...]
     findings: tuple[Finding, ...]
-    explanations: tuple[Explanation, ...]
-    grid: tuple[int, int] = Field(description="rows and columns of a saliency map")
+    explanations: tuple[MethodDescription, ...]
+    default_explanation: str
+    grid: tuple[int, int] = Field(description="rows and columns of a class activation map")
     evaluation: Evaluation
+    profiles: dict[Literal["int8"], Profile]
     intended_use: str
     limits: tuple[str, ...]
     licence: str
@@ -58,13 +80,27 @@ class Readiness(_Answer):
 
 
 class ExplanationAnswer(_Answer):
-    """One saliency map: rows of cells, top first, in logit units; positive speaks for the target, negative against."""
+    """One saliency map: rows of cells, top first; positive speaks for the target, negative against it.
+
+    The cells cover the image's `region`, in equal parts. GET /v1/models says what the values mean.
+    """
 
     method: str
     target: str
+    against: str | None = None
     shape: tuple[int, int]
     saliency: list[list[float]]
     exact: bool
+    parameters: dict[str, float | int | str] = Field(description="what the method was run with")
+    evaluations: int = Field(description="images that went through the model for it, besides the prediction")
+    additivity_error: float | None = Field(
+        description="how far the values' sum is from what it should be, in logits; null where the method has no sum"
+    )
+    interval: list[list[float]] | None = Field(
+        description="half-widths of the 95 % confidence intervals of `saliency`; null where nothing is sampled"
+    )
+    stopped: Stopped = Field(description="why it ended: complete, converged, budget or deadline")
+    quality: dict[str, Estimate] = Field(description="how far such maps can be trusted: measured on the test part")
     overlay: str | None = Field(default=None, description="base64 PNG")
 
 
@@ -119,4 +155,18 @@ class Result(_Answer):
     model: ModelName
     results: list[ImageAnswer | ImageFailure]
     timing_ms: dict[str, float]
+    notice: str = RESEARCH_NOTICE
+
+
+class JobAnswer(_Answer):
+    """A job. Whoever knows its URL can read and delete it."""
+
+    id: str
+    status: Literal["queued", "running", "done", "failed"]
+    progress: float = Field(ge=0, le=1, description="share of the evaluations made")
+    created: AwareDatetime
+    expires: AwareDatetime = Field(description="when its images and its result are deleted")
+    url: str
+    result: Result | None = Field(description="once it is done")
+    error: Problem | None = Field(description="once it has failed")
     notice: str = RESEARCH_NOTICE

@@ -7,6 +7,7 @@ Axes are always N, C, H, W. Images are grey: one channel, row 0 at the top.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -72,21 +73,66 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What one forward pass gives: `logits` float32 `[N, K]`, `cam` float32 `[N, K, h, w]`, signed and unscaled."""
+    """What one forward pass gives: `logits` float32 `[N, K]`, `cam` float32 `[N, K, h, w]`, signed and unscaled.
+
+    `more` holds what else was asked of the graph, by output name, float32 `[N, ...]` (see `service.bundle`).
+    """
 
     logits: Float
     cam: Float
+    more: Mapping[str, Float] = field(default_factory=dict[str, Float])
+
+    def row(self, index: int) -> Outputs:
+        """The outputs of one image, without the axis N."""
+        more = {name: values[index] for name, values in self.more.items()}
+        return Outputs(self.logits[index], self.cam[index], more)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The class that is explained: `index` by `name`; with `against`, why it and not that other class."""
+
+    name: str
+    index: int
+    against_name: str | None = None
+    against: int | None = None
+
+    def weights(self, classes: int) -> Float:
+        """What the target is of the logits, float32 `[K]`: 1 at `index`, -1 at `against`."""
+        weights = np.zeros(classes, np.float32)
+        weights[self.index] = 1
+        if self.against is not None:
+            weights[self.against] = -1
+        return weights
+
+
+Stopped = Literal["complete", "converged", "budget", "deadline"]
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """A saliency map: `values` float32 `[h, w]`, signed, in units of the target's logit, never rescaled.
+    """A saliency map: `values` float32 `[h, w]`, signed, never rescaled, over the whole model input.
 
-    `exact` is true where the method computes its definition to floating-point precision.
+    Attributes:
+        method: the method's name.
+        target: what is explained.
+        values: in the unit that the method states; mostly logits.
+        exact: the method computes its definition to floating-point precision.
+        parameters: what the method was run with.
+        evaluations: images that went through the model for it, besides the prediction.
+        additivity_error: how far the values' sum is from what it should be, in logits; None where the method promises
+            no sum.
+        interval: half-widths of the 95 % confidence intervals, float32 `[h, w]`, in the unit of `values`; None where
+            the method does not sample.
+        stopped: why the method ended: everything computed, interval tight, budget spent, deadline reached.
     """
 
     method: str
-    target: str
+    target: Target
     values: Float
     exact: bool
     parameters: dict[str, float | int | str] = field(default_factory=dict[str, float | int | str])
+    evaluations: int = 0
+    additivity_error: float | None = None
+    interval: Float | None = None
+    stopped: Stopped = "complete"

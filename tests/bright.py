@@ -52,7 +52,7 @@ def bright_graph() -> onnx.ModelProto:
 
 def manifest(name: str, files: dict[str, str]) -> dict[str, object]:
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "id": name,
         "version": "1.0.0",
         "title": "Brightness",
@@ -74,12 +74,17 @@ def manifest(name: str, files: dict[str, str]) -> dict[str, object]:
         "graph": {
             "opset": 18,
             "grid": [CELLS, CELLS],
+            "outputs": [],
             "cam": "class_activation",
             "target_layer": "cells",
             "weights": "float32",
             "bias": BIAS.tolist(),
         },
-        "explanations": [{"method": "gradcam", "exact": True, "meaning": "brightness times weight"}],
+        "explanations": [
+            {"method": name, "exact": exact, "meaning": "brightness times weight", "source": "the test"}
+            for name, exact in (("gradcam", True), ("shap", False), ("kernelshap", False), ("occlusion", True))
+        ],
+        "default_explanation": "gradcam",
         "temperature": 2.0,
         "provenance": {
             "network": "bright",

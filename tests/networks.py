@@ -41,7 +41,9 @@ def lively(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def engine_of(model: onnx.ModelProto) -> Engine:
-    return Engine(
-        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]), provider="cpu"
-    )
+def engine_of(model: onnx.ModelProto, gradients: onnx.ModelProto | None = None) -> Engine:
+    return Engine(_session(model), "cpu", _session(gradients) if gradients is not None else None)
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from service.bundle import Manifest
-from service.types import Attribution, Float
-
-METHOD = "gradcam"
+from service.explainers.base import Method, Question, read_off
+from service.types import Float, Target
 
 
-def explain(cam: Float, target: int, manifest: Manifest) -> Attribution:
-    """The signed map whose positive part is Grad-CAM, up to a positive factor (h * w for a pooled linear head).
+def read(question: Question, target: Target) -> Float:
+    """The signed map whose positive part is Grad-CAM, up to the positive factor h * w.
 
     Behind global average pooling and one linear layer the gradient of a logit with respect to feature map d is
     W[c, d] / (h * w) in every cell, so Grad-CAM's weighted sum is the class activation map over h * w. The sign is
     kept: negative cells speak against the target. Where the manifest says `class_activation`, the mean of the map plus
     the target's bias is the target's logit.
 
-    Args:
-        cam: float32 `[K, h, w]`.
-        target: index of the target class.
-        manifest: of the bundle that made the map.
+    Returns:
+        float32 `[h, w]`, logits.
     """
-    return Attribution(METHOD, manifest.class_names[target], cam[target], exact=True)
+    cam = question.outputs.cam
+    return cam[target.index] if target.against is None else cam[target.index] - cam[target.against]
+
+
+METHOD = Method(
+    name="gradcam",
+    exact=True,
+    meaning="feature maps weighted by the mean gradient of the target's logit, times h w; positive part: Grad-CAM",
+    source="Selvaraju et al., ICCV 2017, arXiv:1610.02391",
+    explain=read_off("gradcam", read),
+)

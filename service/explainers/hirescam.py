@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from service.bundle import Manifest
-from service.types import Attribution, Float
-
-METHOD = "hirescam"
+from service.explainers.base import Method, Question, read_off
+from service.types import Float, Target
 
 
-def explain(cam: Float, target: int, manifest: Manifest) -> Attribution:
+def read(question: Question, target: Target) -> Float:
     """Gradient times activation, summed over feature maps; times h * w.
 
     Behind a pooled linear head the gradient is the same in every cell, so HiResCAM and Grad-CAM agree; bundles with
     another head do not offer this method, because their map holds pooled gradients only.
 
-    Args:
-        cam: float32 `[K, h, w]`.
-        target: index of the target class.
-        manifest: of the bundle that made the map.
+    Returns:
+        float32 `[h, w]`, logits.
     """
-    return Attribution(METHOD, manifest.class_names[target], cam[target], exact=True)
+    cam = question.outputs.cam
+    return cam[target.index] if target.against is None else cam[target.index] - cam[target.against]
+
+
+METHOD = Method(
+    name="hirescam",
+    exact=True,
+    meaning="gradient of the target's logit times feature map, summed over maps, times h w",
+    source="Draelos and Carin 2020, arXiv:2011.08891",
+    explain=read_off("hirescam", read),
+    linear_head=True,
+)

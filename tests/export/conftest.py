@@ -12,6 +12,7 @@ from networks import CLASSES, SIZE, engine_of, lively
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from export.gradients import gradient_graph
 from export.graph import Fused, fuse_network
 from export.onnx_file import to_onnx
 from service.engine import Engine
@@ -31,12 +32,12 @@ def fused(network) -> Fused:
 
 @pytest.fixture(scope="session")
 def graph(fused) -> onnx.ModelProto:
-    return to_onnx(fused.module, SIZE)
+    return to_onnx(fused.module, SIZE, fused.module.names)
 
 
 @pytest.fixture(scope="session")
-def engine(graph) -> Engine:
-    return engine_of(graph)
+def engine(graph, fused) -> Engine:
+    return engine_of(graph, gradient_graph(fused.module, SIZE))
 
 
 @pytest.fixture(scope="session")

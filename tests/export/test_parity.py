@@ -9,7 +9,7 @@ import torch
 from networks import engine_of
 from onnx import numpy_helper
 
-from export.parity import ParityError, check_parity, grad_cam_deviation
+from export.parity import ParityError, cam_deviation, check_parity
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -30,6 +30,9 @@ def test_an_exported_graph_passes_every_check(fused, engine, images):
         "cam_equals_torch",
         "gradcam_equals_pytorch_grad_cam",
         "completeness",
+        "layercam_equals_pytorch_grad_cam",
+        "gradcam_plusplus_equals_pytorch_grad_cam",
+        "gradient_equals_torch",
         "batch_of_8_equals_8_calls",
     }
     assert all(0 <= check.deviation <= check.tolerance for check in checks.values())
@@ -52,8 +55,8 @@ def test_a_graph_with_other_map_weights_is_not_the_network(fused, graph, images)
 
 def test_deviation_from_grad_cam_grows_with_the_error(fused, engine, images):
     cam = engine.run(images).cam
-    assert grad_cam_deviation(fused.plain, cam, images) < 1e-4
-    assert grad_cam_deviation(fused.plain, np.roll(cam, 1, axis=3), images) > 0.1
+    assert cam_deviation("gradcam", fused.plain, cam, images) < 1e-4
+    assert cam_deviation("gradcam", fused.plain, np.roll(cam, 1, axis=3), images) > 0.1
 
 
 def test_outputs_that_are_not_numbers_fail(fused, graph, images):
@@ -68,7 +71,7 @@ def test_too_few_images_prove_nothing(fused, engine, images):
 
 
 def test_checking_leaves_the_module_without_gradients_hooks(fused, engine, images):
-    grad_cam_deviation(fused.plain, engine.run(images).cam, images)
+    cam_deviation("gradcam", fused.plain, engine.run(images).cam, images)
     with torch.no_grad():
-        logits, _ = fused.module(torch.from_numpy(images))
+        logits, *_ = fused.module(torch.from_numpy(images))
     assert not logits.requires_grad

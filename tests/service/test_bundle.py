@@ -37,7 +37,7 @@ def test_a_missing_file_is_refused(write_bundle):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 1}, "schema_version"),
         ({"surprise": 1}, "surprise"),
         ({"temperature": 0}, "temperature"),
         ({"files": {"model.onnx": "0"}}, "golden"),

@@ -14,7 +14,10 @@ from tqdm import tqdm
 
 from service.preprocessing import prepare, prepare_mask
 from service.types import Frame, Grey8, PreprocessingSpec, Region
+from training.config import TrainConfig
+from training.datasets import read_dataset
 from training.datasets.record import DatasetError, Record
+from training.datasets.split import Part, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +88,20 @@ def _fill(path: Path, records: Sequence[Record], spec: PreprocessingSpec) -> Non
 def _prepared_image(record: Record, spec: PreprocessingSpec) -> tuple[Grey8, Region]:
     item = prepare(Frame(record.id, record.load_image()), spec)
     return item.pixels, item.region
+
+
+def prepare_part(config: TrainConfig, data: Path, part: Part, cache: Path) -> Prepared:
+    """The prepared images of one part of a run's dataset.
+
+    Args:
+        config: names the adapter, the split, the classes and the preprocessing.
+        data: folder of the dataset.
+        part: `train`, `validation` or `test`.
+        cache: where prepared images are kept.
+
+    Raises:
+        DatasetError: the dataset is not what the configuration says.
+    """
+    records = read_dataset(config.data.adapter, data, **config.data.options)
+    chosen = Split.load(config.data.split).select(records, part)
+    return prepare_records(chosen, config.classes, config.preprocessing, cache)

@@ -1,0 +1,166 @@
+"""`python -m export.extend BUNDLE CONFIG DATA`: what needs data is added to a bundle; its weights stay what they are.
+
+Every graph is traced, checked and written anew from the weights that the bundle stores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from export.graph import Fused
+from export.onnx_file import to_onnx
+from export.parity import ParityError
+from export.quantize import check_gate, quantize
+from export.restore import CannotRestore, new_head, restore
+from export.writer import TestImages, spread, write_bundle
+from service.bundle import Bundle, Estimate, Manifest, Profile, read_bundle
+from service.engine import Engine, open_graph
+from service.types import Grey8
+from training.config import TrainConfig, load_config
+from training.datasets.prepared import prepare_part
+from training.models import build
+
+CALIBRATION_IMAGES = 128
+PARITY_IMAGES = 32
+
+
+class NotShipped(Exception):
+    """A part failed its gate; the message says by how much."""
+
+
+def extend(
+    bundle: Bundle,
+    config: TrainConfig,
+    data: Path,
+    cache: Path,
+    console: Console,
+    *,
+    int8: bool,
+    fastshap: Path | None,
+    quality: Path | None,
+) -> Manifest:
+    """Write the bundle anew, in its place.
+
+    Args:
+        bundle: of a network with a linear head.
+        config: of the run that it comes from: names dataset and split.
+        data: folder of the dataset.
+        cache: for prepared images.
+        console: where progress is told.
+        int8: add a quantised graph, if it passes its gate on the test part. Without, none is left.
+        fastshap: trained explainer (`python -m training fastshap`); None keeps the one that is there.
+        quality: figures of `python -m benchmarks.explanation_quality`; None keeps those that are there.
+
+    Raises:
+        NotShipped: the quantised graph failed its gate.
+        CannotRestore, ParityError: see there.
+    """
+    head = None
+    if fastshap is not None:
+        network = build(bundle.manifest.provenance.network, len(bundle.manifest.labels))
+        head = new_head(network, bundle.manifest)
+        head.load_state_dict(torch.load(fastshap, weights_only=True))
+    fused = restore(bundle, head)
+    test = prepare_part(config, data, "test", cache)
+    images: Grey8 = np.ascontiguousarray(test.images[..., None])
+    manifest = bundle.manifest.model_copy(update={"profiles": {}})
+    if quality is not None:
+        manifest = with_quality(manifest, json.loads(quality.read_text()))
+    quantised = None
+    if int8:
+        calibration = prepare_part(config, data, "validation", cache)
+        chosen = spread(TestImages(calibration.images[..., None], calibration.labels), CALIBRATION_IMAGES)
+        console.print(f"quantising, calibrated on {len(chosen)} images of the validation part")
+        quantised = quantize(to_onnx(fused.module, manifest.preprocessing.size, fused.module.names), chosen)
+        profile = _gate(quantised, fused, manifest, images, test.labels)
+        manifest = manifest.model_copy(update={"profiles": {"int8": profile}})
+        console.print(f"int8: {profile}")
+    parity = spread(TestImages(images, test.labels), PARITY_IMAGES)
+    return write_bundle(bundle.path, fused, manifest, parity, console, quantised=quantised)
+
+
+def with_quality(manifest: Manifest, figures: dict[str, object]) -> Manifest:
+    """The manifest with the measured quality of each method, and the default that follows from it."""
+    methods = figures["methods"]
+    assert isinstance(methods, dict)  # noqa: S101 - the benchmark writes it so
+    measured = {
+        method: {name: Estimate.model_validate(value) for name, value in found.items()}
+        for method, found in methods.items()
+    }
+    explanations = tuple(e.model_copy(update={"quality": measured.get(e.method, {})}) for e in manifest.explanations)
+    default = str(figures["default"])
+    return manifest.model_copy(update={"explanations": explanations, "default_explanation": default})
+
+
+def _gate(
+    quantised: onnx.ModelProto, fused: Fused, manifest: Manifest, images: Grey8, labels: NDArray[np.int64]
+) -> Profile:
+    size = manifest.preprocessing.size
+    with tempfile.TemporaryDirectory() as folder:
+        engines: list[Engine] = []
+        for name, model in (("full.onnx", to_onnx(fused.module, size, fused.module.names)), ("int8.onnx", quantised)):
+            onnx.save(model, Path(folder) / name)
+            engines.append(open_graph(Path(folder) / name, device="cpu"))
+        gate = check_gate(engines[0], engines[1], images, labels)
+    failures = gate.failures()
+    if failures:
+        raise NotShipped("; ".join(failures))
+    return Profile(
+        images=len(images),
+        accuracy_full=gate.accuracy_full,
+        accuracy=gate.accuracy,
+        labels_agree=gate.labels_agree,
+        map_correlation=gate.map_correlation,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point.
+
+    Returns:
+        0 where the bundle was written, 1 where a check failed and nothing was, 2 where it cannot be extended.
+    """
+    parser = argparse.ArgumentParser(prog="python -m export.extend", description=__doc__)
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file of its training run")
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder of the dataset")
+    parser.add_argument("--int8", action="store_true", help="add a quantised graph, if it is good enough")
+    parser.add_argument("--fastshap", type=Path, metavar="FILE", help="trained explainer to put in")
+    parser.add_argument("--quality", type=Path, metavar="FILE", help="what benchmarks.explanation_quality measured")
+    parser.add_argument("--cache", type=Path, metavar="DIR", default=Path("runs/cache"), help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        manifest = extend(
+            read_bundle(options.bundle),
+            load_config(options.config),
+            options.data,
+            options.cache,
+            console,
+            int8=options.int8,
+            fastshap=options.fastshap,
+            quality=options.quality,
+        )
+    except CannotRestore as error:
+        console.print(f"cannot extend: {error}", style="red", markup=False)
+        return 2
+    except (ParityError, NotShipped) as error:
+        console.print(f"nothing written: {error}", style="red", markup=False)
+        return 1
+    for check in manifest.parity:
+        console.print(f"  {check.check}: {check.deviation:.2g} (allowed {check.tolerance:.0e}, {check.images} images)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

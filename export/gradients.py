@@ -1,0 +1,117 @@
+"""The gradient of any logit, or of any sum of them, by the pixels: as a graph that stock ONNX Runtime runs.
+
+The forward pass is traced together with its vector-Jacobian product. Two of the operators that reverse mode leaves
+behind have no ONNX counterpart; they are written in ones that have:
+
+- the gradient of a convolution by its input is a convolution with the kernel turned round and its channels swapped
+  (a transposed convolution where it strides);
+- the gradient of max pooling is a scatter-add of what comes back to where the maxima were.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from export.graph import Explained
+from export.onnx_file import trace
+
+
+class _FromPixels(nn.Module):
+    """Pixels float32 `[N, H, W, 1]` to logits `[N, K]`."""
+
+    def __init__(self, module: Explained) -> None:
+        super().__init__()
+        self.body, self.tail = module.body, module.tail
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.tail(self.body(pixels))[0]
+
+
+def gradient_graph(module: Explained, size: int) -> onnx.ModelProto:
+    """Trace the gradient.
+
+    Args:
+        module: a fused network; its parameters are not changed.
+        size: side of the input in pixels.
+
+    Returns:
+        A graph from pixels float32 `[N, size, size, 1]` and weights float32 `[N, K]` to the gradient float32
+        `[N, size, size, 1]` of the sum of weights times logits.
+    """
+    network = _FromPixels(module)
+    pixels = torch.rand(2, size, size, 1) * 255
+    with torch.no_grad():
+        weights = torch.rand_like(network(pixels))
+    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+    def gradient(pixels: Tensor, weights: Tensor) -> Tensor:
+        pull_back = torch.func.vjp(network, pixels)[1]
+        return pull_back(weights)[0]
+
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's own deprecations
+            traced = make_fx(
+                gradient, decomposition_table=_DECOMPOSITIONS, tracing_mode="symbolic", _allow_non_fake_inputs=True
+            )(pixels, weights)
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+    return trace(traced, {"pixels": pixels, "weights": weights}, ["gradient"])
+
+
+def _convolution_backward(
+    back: Tensor,
+    x: Tensor,
+    kernel: Tensor,
+    bias: object,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    wanted: list[bool],
+) -> tuple[Tensor, None, None]:
+    """The gradient by the input alone; the weights are constants."""
+    if transposed or any(d != 1 for d in dilation) or wanted[1] or wanted[2]:
+        raise NotImplementedError("only the gradient of an undilated convolution by its input is written here")
+    sides = kernel.shape[2:]
+    if all(s == 1 for s in stride) and groups in (1, len(kernel)):
+        swapped = kernel.transpose(0, 1) if groups == 1 else kernel
+        turned = swapped if all(side == 1 for side in sides) else swapped.flip(2, 3)
+        kept = [side - 1 - p for side, p in zip(sides, padding, strict=True)]
+        return torch.conv2d(back, turned, None, 1, kept, 1, groups), None, None
+    extra = [
+        int(x.shape[2 + i]) - ((int(back.shape[2 + i]) - 1) * stride[i] - 2 * padding[i] + sides[i]) for i in (0, 1)
+    ]
+    return torch.conv_transpose2d(back, kernel, None, stride, padding, extra, groups), None, None
+
+
+def _max_pool_backward(
+    back: Tensor,
+    x: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+    indices: Tensor,
+) -> Tensor:
+    empty = torch.zeros((x.shape[0], x.shape[1], x.shape[2] * x.shape[3]))
+    return empty.scatter_add(2, indices.flatten(2), back.flatten(2)).reshape(x.shape)
+
+
+_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.convolution_backward.default: _convolution_backward,
+    torch.ops.aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
+}

@@ -1,0 +1,145 @@
+"""An int8 graph for the CPU, and the gate that it must pass before it is shipped.
+
+Static quantisation in QDQ form: weights int8 a channel, activations uint8, ranges from real images. Activations are
+unsigned and weights signed because that is the product that AVX-512 VNNI computes in one instruction. What hangs on
+the last feature maps stays in float32: it costs next to nothing, and the maps stay smooth and add up to the logits.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from tqdm import tqdm
+
+from service.engine import Engine
+from service.types import Float, Grey8
+
+LARGEST_FALL, LEAST_AGREEMENT, LEAST_CORRELATION = 0.005, 0.99, 0.98
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What quantisation changed on labelled images: accuracies and shares 0..1, and the maps' median correlation."""
+
+    accuracy_full: float
+    accuracy: float
+    labels_agree: float
+    map_correlation: float
+
+    def failures(self) -> list[str]:
+        """What is not good enough, in words; empty where all is."""
+        found: list[str] = []
+        if self.accuracy_full - self.accuracy > LARGEST_FALL:
+            found.append(f"accuracy falls from {self.accuracy_full:.4f} to {self.accuracy:.4f}")
+        if self.labels_agree < LEAST_AGREEMENT:
+            found.append(f"labels agree on {self.labels_agree:.4f} of the images, less than {LEAST_AGREEMENT}")
+        if not self.map_correlation >= LEAST_CORRELATION:
+            found.append(f"heat-maps correlate at {self.map_correlation:.4f}, less than {LEAST_CORRELATION}")
+        return found
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self, images: Grey8) -> None:
+        bar = tqdm(range(0, len(images), _BATCH), desc="calibrating", unit="batch", leave=False)
+        self._batches: Iterator[dict[str, Grey8]] = iter({"images": images[i : i + _BATCH]} for i in bar)
+
+    def get_next(self) -> dict[str, Grey8] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return next(self._batches, None)
+
+
+def quantize(model: onnx.ModelProto, calibration: Grey8) -> onnx.ModelProto:
+    """Quantise everything up to the last feature maps.
+
+    Args:
+        model: a bundle's graph with its weights: input `images`, outputs `logits`, `cam` and others.
+        calibration: prepared images uint8 `[N, H, W, 1]`, not of the test part.
+
+    Returns:
+        The graph with the same inputs and outputs; weights in int8.
+    """
+    full = onnx.ModelProto()
+    full.CopyFrom(model)
+    _widen(full)
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, done = (Path(folder) / name for name in ("plain.onnx", "prepared.onnx", "done.onnx"))
+        onnx.save(full, plain)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        trunk = _trunk(onnx.load(prepared))
+        quantize_static(
+            prepared,
+            done,
+            _Reader(calibration),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_quantize=trunk,
+            extra_options={"ActivationSymmetric": False, "CalibMovingAverage": True},
+        )
+        return onnx.load(done)
+
+
+def check_gate(full: Engine, quantised: Engine, images: Grey8, labels: NDArray[np.int64]) -> Gate:
+    """Measure what quantisation changes.
+
+    Args:
+        full: the float32 graph.
+        quantised: the int8 graph.
+        images: of the test part, prepared, uint8 `[N, H, W, 1]`.
+        labels: int64 `[N]`.
+    """
+    logits: list[tuple[Float, Float]] = []
+    correlations: list[float] = []
+    for start in tqdm(range(0, len(images), _BATCH), desc="int8 against float32", unit="batch", leave=False):
+        rows = np.ascontiguousarray(images[start : start + _BATCH])
+        a, b = full.run(rows), quantised.run(rows)
+        logits.append((a.logits, b.logits))
+        for row, target in enumerate(a.logits.argmax(axis=1)):
+            maps = np.stack([a.cam[row, target].ravel(), b.cam[row, target].ravel()])
+            correlations.append(float(np.corrcoef(maps)[0, 1]))
+    before, after = (np.concatenate(each).argmax(axis=1) for each in zip(*logits, strict=True))
+    return Gate(
+        accuracy_full=float((before == labels).mean()),
+        accuracy=float((after == labels).mean()),
+        labels_agree=float((before == after).mean()),
+        map_correlation=float(np.median(correlations)),
+    )
+
+
+def _widen(model: onnx.ModelProto) -> None:
+    """Half-precision initialisers behind a cast become float32 ones."""
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in stored]
+    for node in casts:
+        tensor = stored[node.input[0]]
+        if tensor.data_type == TensorProto.FLOAT16:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), node.output[0]))
+            graph.node.remove(node)
+
+
+def _trunk(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes from the normalised image to the last feature maps: what `cam` is computed from."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    waiting = [makers["cam"].input[0]]
+    names: set[str] = set()
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None and node.name not in names:
+            names.add(node.name)
+            waiting += node.input
+    return sorted(node.name for node in model.graph.node if node.name in names and node.op_type in _QUANTISED)
+
+
+_QUANTISED = {"Conv", "Add", "MaxPool"}

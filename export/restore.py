@@ -1,0 +1,62 @@
+"""A bundle's network in torch again: what is stored is enough to make every graph anew, without the checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from export.graph import ClassActivation, Fused, fuse_network
+from service.bundle import Bundle, Manifest
+from training.models import build
+from training.models.network import Network
+from training.models.shapley_head import ShapleyHead
+
+
+class CannotRestore(Exception):
+    """The bundle's graph is not one that its network is known to give."""
+
+
+def restore(bundle: Bundle, shapley: nn.Module | None = None) -> Fused:
+    """The fused network with the weights that the bundle stores.
+
+    Args:
+        bundle: of a network with a linear head.
+        shapley: FastSHAP's explainer to put on it; None keeps the one that is there, if any.
+
+    Raises:
+        CannotRestore: another head, or tensors that do not fit the network.
+    """
+    if bundle.manifest.graph.cam != "class_activation":
+        raise CannotRestore("only networks with a linear head can be restored from their graph; export the checkpoint")
+    stored = stored_tensors(bundle)
+    network = build(bundle.manifest.provenance.network, len(bundle.manifest.labels)).eval()
+    if shapley is None and any(name.startswith("shapley.") for name in stored):
+        shapley = new_head(network, bundle.manifest)
+        shapley.load_state_dict({name[8:]: t for name, t in stored.items() if name.startswith("shapley.")})
+    fused = fuse_network(network, bundle.manifest.preprocessing.size, shapley=shapley)
+    wanted = {name for name in fused.module.state_dict() if not name.startswith("shapley.")}
+    missing = sorted(wanted - set(stored))
+    if missing:
+        raise CannotRestore(f"the graph lacks {len(missing)} tensors of the network, first {missing[0]}")
+    fused.module.load_state_dict({name: stored[name] for name in wanted}, strict=False)
+    tail, head = fused.module.tail, fused.plain.network.head
+    assert isinstance(tail, ClassActivation)  # noqa: S101 - the manifest says so
+    with torch.no_grad():
+        head.weight.copy_(tail.maps.weight[:, :, 0, 0])
+        head.bias.copy_(tail.bias)
+    return Fused(fused.module, fused.plain, fused.cam, tuple(tail.bias.tolist()))
+
+
+def new_head(network: Network, manifest: Manifest) -> ShapleyHead:
+    """An untrained explainer that fits a bundle's network."""
+    return ShapleyHead(network.widths[-1], len(manifest.labels), manifest.graph.grid[0])
+
+
+def stored_tensors(bundle: Bundle) -> dict[str, Tensor]:
+    """The graph's weights by the module's names, float32."""
+    model = onnx.load(bundle.graph)
+    arrays = {t.name.removesuffix(".half"): numpy_helper.to_array(t) for t in model.graph.initializer}
+    return {name: torch.from_numpy(np.array(array, np.float32)) for name, array in arrays.items()}

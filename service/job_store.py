@@ -1,0 +1,221 @@
+"""Jobs at rest: an SQL database that survives the process, and that several processes may share.
+
+A job is claimed by one UPDATE whose condition only one claimant can meet, and held by a lease that its worker renews;
+a lease that ran out belongs to a worker that died, and the job is anybody's again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from typing import Literal
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from service.errors import Overloaded, UnknownJob
+
+Status = Literal["queued", "running", "done", "failed"]
+ATTEMPTS = 3
+
+_metadata = MetaData()
+_jobs = Table(
+    "jobs",
+    _metadata,
+    Column("id", String(43), primary_key=True),
+    Column("status", String(16), nullable=False, index=True),
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False, index=True),
+    Column("request", Text, nullable=False),
+    Column("progress", Float, nullable=False, default=0.0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("owner", String(43)),
+    Column("lease", Float, nullable=False, default=0.0),
+    Column("answer", Text),
+)
+_files = Table(
+    "job_files",
+    _metadata,
+    Column("job", String(43), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands. Times in seconds since 1970; `answer` is JSON: a Result once done, a Problem once failed."""
+
+    id: str
+    status: Status
+    created: float
+    expires: float
+    request: str
+    progress: float
+    attempts: int
+    answer: str | None
+
+
+class JobStore:
+    """The database.
+
+    Args:
+        url: SQLAlchemy URL; empty for an SQLite file of this user.
+        lease: seconds that a claim holds without being renewed.
+        ttl: seconds that a job is kept.
+        limit: most jobs.
+    """
+
+    def __init__(self, url: str, *, lease: float, ttl: float, limit: int) -> None:
+        self._engine = _connect(url or f"sqlite:///{_private_file()}")
+        self._lease, self._ttl, self._limit = lease, ttl, limit
+        _metadata.create_all(self._engine)
+
+    def add(self, request: str, files: Sequence[tuple[str, bytes]]) -> Job:
+        """Store a new job: its request as JSON, and its files by name.
+
+        Raises:
+            Overloaded: there are too many.
+        """
+        now = time()
+        job = secrets.token_urlsafe(32)
+        made = {"id": job, "status": "queued", "created": now, "expires": now + self._ttl}
+        with self._engine.begin() as connection:
+            if (connection.scalar(select(func.count()).select_from(_jobs)) or 0) >= self._limit:
+                raise Overloaded("too many jobs are stored; delete some, or try again later")
+            connection.execute(insert(_jobs).values(**made, request=request))
+            rows = [
+                {"job": job, "position": place, "name": name, "content": content}
+                for place, (name, content) in enumerate(files)
+            ]
+            connection.execute(insert(_files), rows)
+        return self.get(job)
+
+    def get(self, job: str) -> Job:
+        """Raises UnknownJob where there is none, or it expired."""
+        columns = [_jobs.c[name] for name in Job.__dataclass_fields__]
+        with self._engine.connect() as connection:
+            row = connection.execute(select(*columns).where(_jobs.c.id == job, _jobs.c.expires > time())).first()
+        if row is None:
+            raise UnknownJob("there is no such job; it may have expired or been deleted")
+        return Job(*row)
+
+    def files(self, job: str) -> list[tuple[str, bytes]]:
+        """Names and contents, in order."""
+        query = select(_files.c.name, _files.c.content).where(_files.c.job == job).order_by(_files.c.position)
+        with self._engine.connect() as connection:
+            return [(row.name, row.content) for row in connection.execute(query)]
+
+    def delete(self, job: str) -> None:
+        """Forget a job, whatever it is doing; its worker notices. Raises UnknownJob where there is none."""
+        with self._engine.begin() as connection:
+            if not _forget(connection, [job]):
+                raise UnknownJob("there is no such job; it may have expired or been deleted")
+
+    def delete_expired(self) -> int:
+        """Forget the jobs whose time is over; returns how many."""
+        with self._engine.begin() as connection:
+            expired = list(connection.scalars(select(_jobs.c.id).where(_jobs.c.expires <= time())))
+            return _forget(connection, expired)
+
+    def waiting(self) -> int:
+        """How many jobs are queued."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(_jobs).where(_jobs.c.status == "queued")) or 0
+
+    def claim(self, owner: str) -> Job | None:
+        """The oldest job that waits, or whose worker died; None where there is none. It is now `owner`'s."""
+        now = time()
+        free = or_(_jobs.c.status == "queued", (_jobs.c.status == "running") & (_jobs.c.lease < now))
+        oldest = select(_jobs.c.id).where(free, _jobs.c.expires > now).order_by(_jobs.c.created).limit(8)
+        with self._engine.connect() as connection:
+            candidates = list(connection.scalars(oldest))
+        for job in candidates:
+            taken = update(_jobs).where(_jobs.c.id == job, free)
+            values = {"status": "running", "owner": owner, "lease": now + self._lease, "progress": 0.0}
+            with self._engine.begin() as connection:
+                done = connection.execute(taken.values(**values, attempts=_jobs.c.attempts + 1))
+            if done.rowcount == 1:
+                return self.get(job)
+        return None
+
+    def renew(self, job: str, owner: str, progress: float) -> bool:
+        """Keep the claim, and note progress; False where the job is no longer the owner's: deleted, or taken."""
+        values = {"lease": time() + self._lease, "progress": progress}
+        return self._owned(job, owner, values)
+
+    def finish(self, job: str, owner: str, status: Literal["done", "failed"], answer: str) -> bool:
+        """Store the answer; False where the job is no longer the owner's. Its files are deleted."""
+        if not self._owned(job, owner, {"status": status, "answer": answer, "progress": 1.0}):
+            return False
+        with self._engine.begin() as connection:
+            connection.execute(delete(_files).where(_files.c.job == job))
+        return True
+
+    def release(self, job: str, owner: str) -> None:
+        """Put a job back that this process will not finish; the attempt does not count."""
+        self._owned(job, owner, {"status": "queued", "attempts": _jobs.c.attempts - 1, "progress": 0.0})
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def _owned(self, job: str, owner: str, values: Mapping[str, object]) -> bool:
+        mine = update(_jobs).where(_jobs.c.id == job, _jobs.c.owner == owner, _jobs.c.status == "running")
+        with self._engine.begin() as connection:
+            return connection.execute(mine.values(**values)).rowcount == 1
+
+
+def _forget(connection: Connection, jobs: Sequence[str]) -> int:
+    connection.execute(delete(_files).where(_files.c.job.in_(jobs)))
+    return connection.execute(delete(_jobs).where(_jobs.c.id.in_(jobs))).rowcount
+
+
+def _connect(url: str) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: object, record: object) -> None:
+    """Readers beside a writer, patience for a lock, and deleted images overwritten in the file."""
+    cursor = connection.cursor()  # pyright: ignore[reportAttributeAccessIssue] - DBAPI, which has no type
+    for pragma in ("journal_mode=WAL", "busy_timeout=10000", "secure_delete=ON", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _private_file() -> Path:
+    """`radiolucent/jobs.sqlite` in the user's state folder (XDG), readable by nobody else: it holds images."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    folder = state / "radiolucent"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / "jobs.sqlite"
+    file.touch(mode=0o600)
+    file.chmod(0o600)
+    return file
