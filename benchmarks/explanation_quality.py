@@ -179,7 +179,7 @@ def flipped(model: Judged, start: Grey8, end: Grey8, maps: Float, label: int) ->
     count = len(maps)
     ends = np.repeat(end.reshape(1, -1), count, axis=0).astype(np.float32)
 
-    def perturb(arr: NDArray[Any], indices: NDArray[np.intp]) -> NDArray[Any]:
+    def perturb(arr: NDArray[Any], indices: NDArray[np.intp], **_: object) -> NDArray[Any]:
         out = arr.copy()
         np.put_along_axis(out, indices, np.take_along_axis(ends, indices, axis=1), axis=1)
         return out

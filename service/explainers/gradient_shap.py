@@ -6,6 +6,7 @@ import numpy as np
 
 from service.explainers.base import Explaining, Gradient, Method, Predict, Question, Terms
 from service.explainers.masking import baseline_image
+from service.explainers.sampling import RunningMean
 from service.types import Attribution, Float, Stopped
 
 NAME = "gradient_shap"
@@ -22,39 +23,39 @@ def explain(question: Question, terms: Terms) -> Explaining:
     Values float32 `[H, W]`, logits, with half-widths of their 95 % interval. Their sum estimates the target's logit
     less its mean over the baselines; the error of that estimate is stated.
     """
-    image, random = question.image.astype(np.float32), np.random.default_rng(terms.options.seed)
+    image = question.image.astype(np.float32)
     hidden = np.stack([baseline_image(question.image, name) for name in ("blur", "mean", "black")])
     empty = question.scores((yield Predict(hidden))).mean(axis=0)
     total = question.scores(question.outputs.logits) - empty
-    samples = terms.budget
-    chosen = hidden[np.arange(samples) % 3].astype(np.float32)
-    shares = random.random((samples, 1, 1), np.float32)
-    noise = random.normal(0, NOISE, (samples, *image.shape)).astype(np.float32)
+    baselines = hidden.astype(np.float32)
     found: list[Attribution] = []
     for row, target in enumerate(question.targets):
+        random = np.random.default_rng(terms.options.seed)
         weights = question.target_weights()[row : row + 1]
-        products = np.zeros((0, *image.shape), np.float32)
+        mean = RunningMean(image.shape)
         stopped: Stopped = "complete"
-        while len(products) < samples:
-            rows = slice(len(products), len(products) + _ROUND)
-            points, differences = path_points(image + noise[rows], chosen[rows], shares[rows])
-            gradients = yield Gradient(points, np.repeat(weights, len(points), axis=0))
-            products = np.concatenate([products, gradients * differences])
-            if terms.expired() and len(products) < samples:
+        while mean.count < terms.budget:
+            count = min(_ROUND, terms.budget - mean.count)
+            chosen = baselines[(mean.count + np.arange(count)) % 3]
+            shares = random.random((count, 1, 1), np.float32)
+            noise = random.normal(0, NOISE, (count, *image.shape)).astype(np.float32)
+            points, differences = path_points(image + noise, chosen, shares)
+            gradients = yield Gradient(points, np.repeat(weights, count, axis=0))
+            mean.add(gradients * differences)
+            if terms.expired() and mean.count < terms.budget:
                 stopped = "deadline"
                 break
-        values = products.mean(axis=0, dtype=np.float32)
-        widths = 1.96 * products.std(axis=0, ddof=1) / np.sqrt(len(products)) if len(products) > 1 else None
+        values = mean.value
         found.append(
             Attribution(
                 NAME,
                 target,
                 values,
                 exact=False,
-                parameters={"baseline": "blur, mean, black", "samples": len(products), "seed": terms.options.seed},
-                evaluations=3 + len(products),
+                parameters={"baseline": "blur, mean, black", "samples": mean.count, "seed": terms.options.seed},
+                evaluations=3 + mean.count,
                 additivity_error=abs(float(values.sum(dtype=np.float64) - total[row])),
-                interval=widths,
+                interval=mean.half_width,
                 stopped=stopped,
             )
         )

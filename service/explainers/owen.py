@@ -179,7 +179,7 @@ def _draw(node: Node, random: np.random.Generator) -> list[int]:
     if node.contexts <= _FEW:
         return list(range(node.contexts))
     last, seen, drawn = node.contexts - 1, set(node.drawn), list[int]()
-    if node.contexts - len(seen) <= 2 * _FEW:  # few are left: take them, in pairs
+    if node.contexts - len(seen) <= _FEW:  # few are left: take them, in pairs
         return [bits for low in range(node.contexts // 2) if low not in seen for bits in (low, last - low)]
     while len(drawn) < _FEW:
         bits = int.from_bytes(random.bytes(-(-len(node.beside) // 8))) & last

@@ -27,17 +27,15 @@ def explain(question: Question, terms: Terms) -> Explaining:
     """
     image, random = question.image, np.random.default_rng(terms.options.seed)
     hidden = baseline_image(image, terms.options.baseline)
-    scores = np.zeros((0, len(question.targets)), np.float32)
-    masks = np.zeros((0, *image.shape), np.float16)
+    sums = MaskSums(len(question.targets), image.shape)
     stopped: Stopped = "complete"
-    while len(scores) < terms.budget:
-        part = draw_masks(min(_ROUND, terms.budget - len(scores)), image.shape[0], random)
-        found = question.scores((yield Predict(_blend(image, hidden, part))))
-        scores, masks = np.concatenate([scores, found]), np.concatenate([masks, part.astype(np.float16)])
-        if terms.expired() and _FIRST <= len(scores) < terms.budget:
+    while sums.count < terms.budget:
+        masks = draw_masks(min(_ROUND, terms.budget - sums.count), image.shape[0], random)
+        sums.add(masks, question.scores((yield Predict(_blend(image, hidden, masks)))))
+        if terms.expired() and _FIRST <= sums.count < terms.budget:
             stopped = "deadline"
             break
-    values, widths = saliency(masks.astype(np.float32), scores)
+    values, widths = sums.saliency()
     return [
         Attribution(
             NAME,
@@ -45,7 +43,7 @@ def explain(question: Question, terms: Terms) -> Explaining:
             values[row],
             exact=False,
             parameters={"baseline": terms.options.baseline, "seed": terms.options.seed, "budget": terms.budget},
-            evaluations=len(scores),
+            evaluations=sums.count,
             interval=widths[row],
             stopped=stopped,
         )
@@ -65,15 +63,37 @@ def draw_masks(count: int, side: int, random: np.random.Generator) -> Float:
     return masks
 
 
-def saliency(masks: Float, scores: Float) -> tuple[Float, Float]:
-    """The maps `[T, H, W]` of masks `[M, H, W]` and scores `[M, T]`, and their half-widths."""
-    flat = masks.reshape(len(masks), -1)
-    centred = (scores - scores.mean(axis=0)).astype(np.float32)
-    shape = (scores.shape[1], *masks.shape[1:])
-    mean = centred.T @ flat / (len(flat) * SHOWN)
-    square = (centred**2).T @ flat**2 / (len(flat) * SHOWN**2)
-    widths = 1.96 * np.sqrt(np.maximum(square - mean**2, 0) / len(flat))
-    return mean.reshape(shape).astype(np.float32), widths.reshape(shape).astype(np.float32)
+class MaskSums:
+    """What the saliency of T targets needs of masks and scores; no mask is kept."""
+
+    def __init__(self, targets: int, shape: tuple[int, ...]) -> None:
+        self.count = 0
+        self._shape = (targets, *shape)
+        pixels = int(np.prod(shape))
+        self._scores = np.zeros((targets, 1))
+        self._mask, self._mask2 = np.zeros(pixels), np.zeros(pixels)
+        self._product, self._product2, self._cross = (np.zeros((targets, pixels)) for _ in range(3))
+
+    def add(self, masks: Float, scores: Float) -> None:
+        """Take in masks `[M, H, W]` and scores `[M, T]`."""
+        flat, score = masks.reshape(len(masks), -1), scores.astype(np.float32).T
+        square = flat**2
+        self.count += len(masks)
+        self._scores += score.sum(axis=1, keepdims=True)
+        self._mask += flat.sum(axis=0)
+        self._mask2 += square.sum(axis=0)
+        self._product += score @ flat
+        self._cross += score @ square
+        self._product2 += score**2 @ square
+
+    def saliency(self) -> tuple[Float, Float]:
+        """The maps float32 `[T, H, W]`, and their half-widths."""
+        mean = self._scores / self.count
+        values = (self._product - mean * self._mask) / (self.count * SHOWN)
+        square = self._product2 - 2 * mean * self._cross + mean**2 * self._mask2
+        variance = np.maximum(square / (self.count * SHOWN**2) - values**2, 0) / self.count
+        widths = 1.96 * np.sqrt(variance)
+        return values.reshape(self._shape).astype(np.float32), widths.reshape(self._shape).astype(np.float32)
 
 
 def _blend(image: Grey8, hidden: Grey8, masks: Float) -> Grey8:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from service.explainers.base import Explaining, Gradient, Method, Question, Terms
+from service.explainers.sampling import RunningMean
 from service.types import Attribution, Stopped
 
 NAME = "smoothgrad"
@@ -17,29 +18,29 @@ def explain(question: Question, terms: Terms) -> Explaining:
 
     Values float32 `[H, W]`, logits per grey level, signed, with half-widths of their 95 % interval.
     """
-    image, random = question.image.astype(np.float32), np.random.default_rng(terms.options.seed)
-    noise = random.normal(0, NOISE * float(np.ptp(image)), (terms.budget, *image.shape)).astype(np.float32)
+    image = question.image.astype(np.float32)
     found: list[Attribution] = []
     for row, target in enumerate(question.targets):
+        random = np.random.default_rng(terms.options.seed)
         weights = question.target_weights()[row : row + 1]
-        gradients = np.zeros((0, *image.shape), np.float32)
+        mean = RunningMean(image.shape)
         stopped: Stopped = "complete"
-        while len(gradients) < len(noise):
-            points = image + noise[len(gradients) : len(gradients) + _ROUND]
-            gradients = np.concatenate([gradients, (yield Gradient(points, np.repeat(weights, len(points), axis=0)))])
-            if terms.expired() and len(gradients) < len(noise):
+        while mean.count < terms.budget:
+            count = min(_ROUND, terms.budget - mean.count)
+            noise = random.normal(0, NOISE * float(np.ptp(image)), (count, *image.shape)).astype(np.float32)
+            mean.add((yield Gradient(image + noise, np.repeat(weights, count, axis=0))))
+            if terms.expired() and mean.count < terms.budget:
                 stopped = "deadline"
                 break
-        several = len(gradients) > 1
         found.append(
             Attribution(
                 NAME,
                 target,
-                gradients.mean(axis=0),
+                mean.value,
                 exact=False,
-                parameters={"samples": len(gradients), "noise": NOISE, "seed": terms.options.seed},
-                evaluations=len(gradients),
-                interval=1.96 * gradients.std(axis=0, ddof=1) / np.sqrt(len(gradients)) if several else None,
+                parameters={"samples": mean.count, "noise": NOISE, "seed": terms.options.seed},
+                evaluations=mean.count,
+                interval=mean.half_width,
                 stopped=stopped,
             )
         )
