@@ -10,6 +10,8 @@ Milliseconds an image, median over interleaved rounds, at several batch sizes, o
     ..., tuned        the same with batch normalisation folded and weights in channels-last order, which nobody does for
                       these libraries by default, but could
 
+A second table has every method of the service and its peers (`benchmarks.method_cost`).
+
 The torch network has random weights: its cost does not depend on them. Captum and pytorch-grad-cam are given the
 class, so that they need no forward pass of their own to find it.
 """
@@ -20,6 +22,7 @@ import argparse
 import copy
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -36,6 +39,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from benchmarks.harness import Cell, interleaved, machine, parser, save, show
+from benchmarks.method_cost import measure_methods
 from export.golden import phantoms
 from export.graph import Body, Logits, fuse_network
 from export.parity import ChannelsFirst
@@ -146,7 +150,9 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     made.add_argument("--rounds", type=int, default=15, help="default: %(default)s; a quarter of them at 32 and above")
     made.add_argument("--threads", type=int, default=0, help="default: one for each core")
+    made.add_argument("--method-rounds", type=int, default=2, help="of the table of all methods; 0 leaves it out")
     options = made.parse_args(arguments)
+    warnings.filterwarnings("ignore", module="shap|torch|lime|captum")
     threads = options.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     bundle = read_bundle(options.bundle)
@@ -160,7 +166,16 @@ def main(arguments: list[str] | None = None) -> int:
     rows = [row for batch in options.batches for row in measure(bundle, predictor, engine, batch, options, size)]
     where = machine("cpu", threads)
     show(f"explain_cost: {bundle.manifest.id}, ms an image", rows, where)
-    save(options, where, rows=rows)
+    methods: list[dict[str, Cell]] = []
+    if options.method_rounds:
+        gradients = open_graph(bundle.gradients, threads=threads, device="cpu").session if bundle.gradients else None
+        full = Engine(engine.session, "cpu", gradients)
+        int8 = open_graph(bundle.int8, threads=threads, device="cpu") if bundle.int8 else None
+        network = build(bundle.manifest.provenance.network, len(bundle.manifest.labels)).eval()
+        plain = Logits(Body(network), network).eval()
+        methods = measure_methods(bundle, full, int8, plain, phantoms(size)[0, ..., 0], options.method_rounds)
+        show(f"explain_cost: {bundle.manifest.id}, every method, one image and one class", methods, where)
+    save(options, where, rows=rows, methods=methods)
     return 0
 
 

@@ -32,7 +32,7 @@ from export.restore import restore
 from export.writer import TestImages, spread
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_engine
-from service.explainers import METHODS, gradient_shap, kernelshap, lime, smoothgrad, targets
+from service.explainers import METHODS, gradient_shap, kernelshap, lime, occlusion, smoothgrad, targets
 from service.explainers.base import Options, Question, run_together
 from service.explainers.masking import Labels, baseline_image, composed, superpixels
 from service.explainers.owen import Cells, Real, owen_values
@@ -41,7 +41,7 @@ from training.config import load_config
 from training.datasets.prepared import prepare_part
 
 Array = NDArray[np.floating]
-BUDGETS = {"integrated_gradients": 16, "gradient_shap": 8, "smoothgrad": 8, "lime": 128}
+BUDGETS = {"integrated_gradients": 16, "gradient_shap": 8, "smoothgrad": 8, "lime": 128, "occlusion": 49}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Subject:
 
 
 Reference = Callable[[Subject], Array]
-_CAMS: dict[str, Any] = {
+CAMS: dict[str, Any] = {
     "gradcam": GradCAM,
     "hirescam": HiResCAM,
     "gradcam++": GradCAMPlusPlus,
@@ -103,7 +103,7 @@ def grad_cam_library(method: str) -> Reference:
 
     def reference(subject: Subject) -> Array:
         maps: list[Array] = []
-        with _CAMS[method](model=subject.torch_model, target_layers=[subject.plain.body]) as cam:
+        with CAMS[method](model=subject.torch_model, target_layers=[subject.plain.body]) as cam:
             for target in range(subject.classes):
                 wanted = [cast(nn.Module, ClassifierOutputTarget(target))] * len(subject.images)
                 cam(subject.pixels, wanted)
@@ -200,8 +200,7 @@ def captum_smoothgrad(subject: Subject) -> Array:
 
 def captum_occlusion(subject: Subject) -> Array:
     """captum.attr.Occlusion with the same windows and the blurred baseline."""
-    side = subject.images.shape[1]
-    window = -(-side // 7)
+    window, step = occlusion.window_for(subject.images.shape[1], BUDGETS["occlusion"])
     found = captum.attr.Occlusion(subject.torch_model)
     maps: list[Tensor] = []
     with torch.inference_mode():
@@ -210,10 +209,10 @@ def captum_occlusion(subject: Subject) -> Array:
                 found.attribute(
                     subject.pixels,
                     sliding_window_shapes=(1, window, window),
-                    strides=(1, -(-window // 2), -(-window // 2)),
+                    strides=(1, step, step),
                     baselines=_baselines(subject, "blur"),
                     target=target,
-                    perturbations_per_eval=8,
+                    perturbations_per_eval=16,
                 )
             )
     return torch.stack(maps, dim=1)[:, :, 0].numpy()
@@ -377,7 +376,7 @@ def _cam(method: str, transform: Callable[[Subject, Float], Array], tolerance: f
     def deviation(subject: Subject) -> float:
         return map_deviation(subject, method, grad_cam_library(method), lambda maps: transform(subject, maps))
 
-    return Check(method, f"pytorch-grad-cam {_CAMS[method].__name__}", deviation, tolerance, reason)
+    return Check(method, f"pytorch-grad-cam {CAMS[method].__name__}", deviation, tolerance, reason)
 
 
 def _per_cell(subject: Subject, maps: Float) -> Array:

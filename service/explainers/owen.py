@@ -28,7 +28,8 @@ Cells = NDArray[np.bool_]
 Real = NDArray[np.float64]
 Splitter = Callable[[Cells], tuple[Cells, Cells] | None]
 
-_FEW = 8  # contexts a split is given at first; all of them where there are no more
+_FIRST = 4  # contexts a split is given at first; all of them where there are no more
+_MORE = 8  # contexts a refinement adds
 _ROUND = 64  # evaluations asked for at once
 
 
@@ -56,14 +57,16 @@ class Node:
         return len(self.drawn) >= self.contexts
 
     def difference(self) -> tuple[Real, Real]:
-        """The mean of phi(L) - phi(R) and the variance of that mean, `[T]` each."""
+        """The mean of phi(L) - phi(R) and the variance of that mean, `[T]` each.
+
+        The variance is that of independent draws: opposites vary against each other, so it is rather too large.
+        """
         values = np.stack(self.differences)
         mean = values.mean(axis=0)
         if self.enumerated:
             return mean, np.zeros_like(mean)
-        pairs = (values[0::2] + values[1::2]) / 2
         left = 1 - len(self.drawn) / self.contexts  # drawn without replacement
-        return mean, pairs.var(axis=0, ddof=1) / len(pairs) * left
+        return mean, values.var(axis=0, ddof=1) / len(values) * left
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ def _plan(
     for leaf in sorted(leaves, key=lambda x: -float(np.abs(x.value).max())):
         if spare < 1 or asked >= _ROUND:
             return
-        cost = 2 * min(leaf.contexts, _FEW)
+        cost = 2 * min(leaf.contexts, _FIRST)
         if leaf.whole or asked + cost > left:
             continue
         halves = split(leaf.cells)
@@ -153,7 +156,7 @@ def _plan(
         leaf.halves = (Node(a, (*leaf.beside, b), zero, zero), Node(b, (*leaf.beside, a), zero, zero))
         asked += cost
         spare -= 1
-        yield leaf, _draw(leaf, random)
+        yield leaf, _draw(leaf, _FIRST, random)
 
 
 def _refinement(
@@ -167,21 +170,21 @@ def _refinement(
     )
     asked = 0
     for node in uncertain:
-        cost = 2 * min(_FEW, node.contexts - len(node.drawn))
+        cost = 2 * min(_MORE, node.contexts - len(node.drawn))
         if asked >= _ROUND or asked + cost > left:
             return
         asked += cost
-        yield node, _draw(node, random)
+        yield node, _draw(node, _MORE, random)
 
 
-def _draw(node: Node, random: np.random.Generator) -> list[int]:
+def _draw(node: Node, count: int, random: np.random.Generator) -> list[int]:
     """New contexts as bits over `beside`: all where they are few, else pairs of opposites without replacement."""
-    if node.contexts <= _FEW:
-        return list(range(node.contexts))
     last, seen, drawn = node.contexts - 1, set(node.drawn), list[int]()
-    if node.contexts - len(seen) <= _FEW:  # few are left: take them, in pairs
+    if node.contexts == 1:
+        return [0]
+    if node.contexts - len(seen) <= count:  # few are left: take them, in pairs
         return [bits for low in range(node.contexts // 2) if low not in seen for bits in (low, last - low)]
-    while len(drawn) < _FEW:
+    while len(drawn) < count:
         bits = int.from_bytes(random.bytes(-(-len(node.beside) // 8))) & last
         if bits not in seen:
             seen |= {bits, last - bits}
@@ -231,8 +234,8 @@ def _inner(node: Node) -> Iterator[Node]:
 
 
 def _quantile(leaf: Node) -> float:
-    """Student's t at 97.5 % for the fewest pairs behind it (expansion of Cornish and Fisher)."""
-    z, degrees = 1.959964, _FEW // 2 - 1
+    """Student's t at 97.5 % for the fewest contexts behind a split (expansion of Cornish and Fisher)."""
+    z, degrees = 1.959964, _FIRST - 1
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 

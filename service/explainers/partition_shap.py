@@ -11,13 +11,13 @@ from service.explainers.owen import owen_values
 from service.types import Attribution, Float, Grey8
 
 NAME = "shap"
-PLAYERS = 32
+FEWEST, MOST = 16, 64  # players
 TOLERANCE = 0.05
 _CELL = 8  # pixels: regions are unions of cells
 
 
 def explain(question: Question, terms: Terms) -> Explaining:
-    """Owen values of about 32 regions of the field of view, halved where the image changes and the evidence is.
+    """Owen values of 16 regions of the field of view (more with a larger budget), halved where the evidence is.
 
     Values float32 `[H / 8, W / 8]`, logits: a region's value is spread evenly over its cells, and their sum is the
     target's logit less its logit on the baseline. See `service.explainers.owen` for the estimator and its interval.
@@ -31,7 +31,7 @@ def explain(question: Question, terms: Terms) -> Explaining:
         _cells(field_of_view(image).astype(np.float32)) > 0,
         lambda cells: halves(cells, grey),
         total,
-        players=PLAYERS,
+        players=players_for(terms.budget - 1),
         budget=terms.budget - 1,
         tolerance=TOLERANCE,
         expired=terms.expired,
@@ -65,6 +65,14 @@ def explain(question: Question, terms: Terms) -> Explaining:
         )
         for row, target in enumerate(question.targets)
     ]
+
+
+def players_for(budget: int) -> int:
+    """16, or as many more (in powers of two, up to 64) as the budget can value exactly in a balanced tree."""
+    players = FEWEST
+    while players < MOST and 2 * ((2 * players) ** 2 - 1) / 3 <= budget:
+        players *= 2
+    return players
 
 
 def halves(cells: NDArray[np.bool_], grey: Float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
