@@ -96,9 +96,7 @@ def _peers(plain: Logits, image: Grey8, counts: dict[str, int]) -> dict[str, Cal
 
     def occlude() -> None:
         with torch.inference_mode():
-            occluding.attribute(
-                pixels, (1, window, window), (1, step, step), hidden, target=0, perturbations_per_eval=16
-            )
+            occluding.attribute(pixels, sides, steps, hidden, target=0, perturbations_per_eval=16)
 
     runs["occlusion: captum"] = occlude
     runs["shap: shap partition"] = _shap_partition(module, image)

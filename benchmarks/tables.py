@@ -1,7 +1,7 @@
-"""Write the README's tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
+"""Write the documents' tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
 
-python -m benchmarks.tables          rewrites README.md
-python -m benchmarks.tables --check  status 1 where README.md is not what the results say
+python -m benchmarks.tables          rewrites README.md and docs/explanation-*.md
+python -m benchmarks.tables --check  status 1 where a document is not what the results say
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
+DOCUMENTS = (README, *sorted((ROOT / "docs").glob("explanation-*.md")))
+BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
 _METRICS = {
     "accuracy": "accuracy, all classes",
     "balanced_accuracy": "balanced accuracy",
@@ -85,12 +89,84 @@ def footprint() -> str:
     return table(["", "median"], rows) + f"\n\n{_where(result)}."
 
 
-SECTIONS = {
+def methods_cost() -> str:
+    """Every method and its peers."""
+    result = _result("explain_cost")
+    rows = [
+        [
+            row["what"],
+            str(row["evaluations"] or ""),
+            f"{row['ms']:,.0f}",
+            "" if row["ms an evaluation"] is None else f"{row['ms an evaluation']:.1f}",
+            f"{row['times predict']:.2f}",
+        ]
+        for row in result["methods"]
+    ]
+    head = ["method (: peer)", "evaluations", "ms", "ms an evaluation", "times predict"]
+    return table(head, rows) + f"\n\n{Path(result['options']['bundle']).name}, one image, one class, {_where(result)}."
+
+
+def parity(model: str) -> str:
+    """Deviations from the references."""
+    result = _result(f"explanation_parity-{model}")
+    rows = [
+        [r["method"], r["reference"], f"{r['largest deviation']:.1e}", f"{r['tolerance']:.0e}", r["because of"]]
+        for r in result["rows"]
+    ]
+    text = f"{result['images']} test images, every class, batches of 1 and 8; {_where(result)}."
+    return table(["method", "reference", "largest deviation", "tolerance", "what it allows for"], rows) + f"\n\n{text}"
+
+
+def quality(model: str) -> str:
+    """Every measure for every method, and the default that follows."""
+    result = _result(f"explanation_quality-{model}")
+    measured = [m for m in result["better"] if any(m in found for found in result["methods"].values())]
+
+    def cell(found: dict[str, Any], name: str) -> str:
+        value = found.get(name)
+        return "" if value is None else f"{value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+    rows = [[name, *(cell(found, m) for m in measured)] for name, found in result["methods"].items()]
+    head = ["method", *(f"{m.replace('_', ' ')} ({result['better'][m]})" for m in measured)]
+    used = result["options"]
+    text = (
+        f"{used['measured']} test images, {used['thorough']} of them for road, randomisation, noise, shift and repeat; "
+        f"{_where(result)}. The model's default method: `{result['default']}`."
+    )
+    return table(head, rows) + f"\n\n{text}"
+
+
+def shapley() -> str:
+    """How close Shapley values come, for how many evaluations."""
+    result = _result(f"shapley-{OCT}")
+    rows = [
+        [r["values"], str(r["evaluations"]), f"{r['relative distance']:.2f}", f"{r['rank correlation']:.2f}", _s(r)]
+        for r in result["rows"]
+    ]
+    maps = [[r["map"], str(r["evaluations"]), f"{r['relative distance']:.2f}", _s(r)] for r in result["maps"]]
+    first = table(["values", "evaluations", "distance from the truth", "rank correlation", "seconds"], rows)
+    second = table(["map", "evaluations", "distance from its own converged one", "seconds"], maps)
+    images = f"{result['images']} test images ({result['options']['maps']} for the maps)"
+    text = f"{result['model']}, {images}, {_where(result)}."
+    return f"{first}\n\n{second}\n\n{text}"
+
+
+def _s(row: dict[str, Any]) -> str:
+    return f"{row['seconds']:.2f}"
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
     "localisation": localisation,
     "explain_cost": explain_cost,
     "footprint": footprint,
+    "methods_cost": methods_cost,
+    "parity_brain": partial(parity, BRAIN),
+    "parity_oct": partial(parity, OCT),
+    "quality_brain": partial(quality, BRAIN),
+    "quality_oct": partial(quality, OCT),
+    "shapley": shapley,
 }
 
 
@@ -115,11 +191,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
-    text = README.read_text()
-    new = rewritten(text)
+    texts = {path: path.read_text() for path in DOCUMENTS}
+    new = {path: rewritten(text) for path, text in texts.items()}
     if options.check:
-        return int(new != text)
-    write_atomically(README, new.encode())
+        return int(new != texts)
+    for path, text in new.items():
+        write_atomically(path, text.encode())
     return 0
 
 

@@ -31,7 +31,18 @@ def test_rounds_are_interleaved_and_the_first_is_not_counted():
     assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
 
 
-@pytest.mark.parametrize("name", ["explain_cost", "localisation", "service_footprint"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "explain_cost",
+        "explanation_parity",
+        "explanation_quality",
+        "localisation",
+        "service_footprint",
+        "shapley",
+        "throughput",
+    ],
+)
 def test_every_benchmark_has_help_and_writes_json(name, capsys):
     from importlib import import_module
 

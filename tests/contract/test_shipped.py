@@ -13,9 +13,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from export.card import model_card
+from export.golden import phantoms
 from service.api import make_api
 from service.bundle import read_bundle
 from service.engine import check_golden, open_engine
+from service.errors import GoldenSampleMismatch
+from service.explainers import METHODS
 from service.pipeline import Pipeline
 from service.settings import SHIPPED_MODELS, Settings
 from training.datasets.split import Split
@@ -25,6 +28,7 @@ from training.report import load_report
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = {"brain-mri-resnet50": "brain-mri.json", "retinal-oct-oculusnet": "retinal-oct.json"}
 NAMES = sorted(SPLITS)
+BUDGETS = {"shap": 20, "kernelshap": 70, "lime": 16, "rise": 16, "occlusion": 16}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,7 @@ def test_the_images_of_the_readme_are_answered_with_evidence(client, model, pict
     content = (ROOT / "docs" / "images" / picture).read_bytes()
     answer = client.post(
         "/v1/explain",
-        data={"model": model, "target": "all", "overlay": "true"},
+        data={"model": model, "method": "gradcam", "target": "all", "overlay": "true"},
         files=[("images", (picture, content, "image/png"))],
     )
     assert answer.status_code == 200
@@ -110,9 +114,98 @@ def test_the_images_of_the_readme_are_answered_with_evidence(client, model, pict
         assert overlay.size[1] > height
 
 
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize(
+    ("model", "picture"), [("brain-mri-resnet50", "mni152-slice.png"), ("retinal-oct-oculusnet", "oct-phantom.png")]
+)
+def test_every_method_answers_over_http(client, model, picture, method):
+    content = (ROOT / "docs" / "images" / picture).read_bytes()
+    budget = {"budget": str(BUDGETS.get(method, 4))} if METHODS[method].budget else {}
+    fields = {"model": model, "method": method, "overlay": "true", "deadline_ms": "600000"} | budget
+    answer = client.post("/v1/explain", data=fields, files=[("images", (picture, content, "image/png"))])
+    assert answer.status_code == 200, answer.text
+    (result,) = answer.json()["results"]
+    (found,) = result["explanations"]
+    assert found["method"] == method
+    assert found["target"] == result["label"]
+    assert np.array(found["saliency"]).shape == tuple(found["shape"])
+    assert np.isfinite(found["saliency"]).all()
+    assert found["evaluations"] <= 4 + BUDGETS.get(method, 4)
+    assert base64.b64decode(found["overlay"]).startswith(b"\x89PNG")
+    manifest = read_bundle(SHIPPED_MODELS / model).manifest
+    (described,) = [e for e in manifest.explanations if e.method == method]
+    assert found["quality"].keys() == described.quality.keys()
+    assert described.quality  # it was measured
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_models_say_what_each_method_is_and_costs(client, name):
+    (described,) = [m for m in client.get("/v1/models").json()["models"] if m["id"] == name]
+    methods = {m["method"]: m for m in described["explanations"]}
+    assert set(methods) == set(METHODS)
+    assert described["default_explanation"] in methods
+    assert methods["gradcam"]["exact"]
+    assert methods["gradcam"]["tier"] == "inline"
+    assert not methods["shap"]["exact"]
+    assert not methods["eigencam"]["contrast"]
+    assert all(m["typical_ms"] > 0 for m in methods.values())
+    assert methods["rise"]["typical_ms"] > 100 * methods["gradcam"]["typical_ms"]
+
+
+def test_why_one_class_and_not_another(client):
+    content = (ROOT / "docs" / "images" / "mni152-slice.png").read_bytes()
+    fields = {"model": "brain-mri-resnet50", "method": "gradcam", "target": "glioma"}
+
+    def ask(**more: str):
+        answer = client.post("/v1/explain", data=fields | more, files=[("images", ("a.png", content, "image/png"))])
+        (result,) = answer.json()["results"]
+        return result
+
+    one, other = (np.array(ask(target=t)["explanations"][0]["saliency"]) for t in ("glioma", "meningioma"))
+    contrast = ask(against="meningioma")["explanations"][0]
+    assert contrast["against"] == "meningioma"
+    np.testing.assert_allclose(contrast["saliency"], one - other, atol=1e-4)
+    refused = ask(target="predicted", against="no_tumor")  # which is what it predicts
+    assert refused["status"] == "failed"
+    assert refused["error"]["type"].endswith("unknown-target")
+
+
+def test_what_would_take_too_long_must_be_a_job(client):
+    content = (ROOT / "docs" / "images" / "oct-phantom.png").read_bytes()
+    fields = {"model": "retinal-oct-oculusnet", "method": "rise", "budget": "100000"}
+    answer = client.post("/v1/explain", data=fields, files=[("images", ("a.png", content, "image/png"))])
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith("too-slow")
+    assert "/v1/explanations" in answer.json()["detail"]
+    ended = client.post(
+        "/v1/explain", data=fields | {"deadline_ms": "300"}, files=[("images", ("a.png", content, "image/png"))]
+    )
+    (result,) = ended.json()["results"]
+    assert result["explanations"][0]["stopped"] == "deadline"
+
+
+def test_a_quantised_graph_was_let_through_by_its_gate_and_answers_when_asked_for():
+    bundle = read_bundle(SHIPPED_MODELS / "brain-mri-resnet50")
+    profile = bundle.manifest.profiles["int8"]
+    assert profile.images == bundle.manifest.evaluation.images
+    assert profile.accuracy_full - profile.accuracy <= 0.005
+    assert profile.labels_agree >= 0.99
+    assert profile.map_correlation >= 0.98
+    assert profile.accuracy_full == pytest.approx(bundle.manifest.evaluation.metrics["accuracy"].value)
+    engine = open_engine(bundle, device="cpu", precision="auto")
+    assert engine.precision in {"int8", "fp32"}  # float32 where this processor's instructions saturate
+    if engine.precision == "int8":
+        images = phantoms(224, 9)
+        full = open_engine(bundle, device="cpu")
+        assert engine.run(images).logits.argmax(axis=1).tolist() == full.run(images).logits.argmax(axis=1).tolist()
+    assert open_engine(read_bundle(SHIPPED_MODELS / "retinal-oct-oculusnet"), precision="auto").precision == "fp32"
+    with pytest.raises(GoldenSampleMismatch, match="no int8 graph"):
+        open_engine(read_bundle(SHIPPED_MODELS / "retinal-oct-oculusnet"), precision="int8")
+
+
 def test_an_average_healthy_brain_has_no_tumour_and_the_readme_shows_its_overlay(client):
     content = (ROOT / "docs" / "images" / "mni152-slice.png").read_bytes()
-    fields = {"model": "brain-mri-resnet50", "overlay": "true"}
+    fields = {"model": "brain-mri-resnet50", "method": "gradcam", "overlay": "true"}
     answer = client.post("/v1/explain", data=fields, files=[("images", ("slice.png", content, "image/png"))])
     (result,) = answer.json()["results"]
     assert result["label"] == "no_tumor"
