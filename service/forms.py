@@ -29,11 +29,17 @@ ImagesField = Annotated[
 ]
 
 
+PREDICTED = ["predicted"]
+
+
 def wish_of(
     method: Annotated[
         str, Form(description="An explanation method of the model; its `default_explanation` where left out.")
     ] = "",
-    target: Annotated[str, Form(description="`predicted`, `all`, or a class name.")] = "predicted",
+    target: Annotated[
+        list[str],
+        Form(description="`predicted`, `all`, or a class: one for all files, or one for each, in order."),
+    ] = PREDICTED,
     against: Annotated[
         str | None, Form(description="A class name: why the target and not this class? The maps show the difference.")
     ] = None,
@@ -55,7 +61,7 @@ def wish_of(
 ) -> Wish:
     """The form fields of an explanation, as what the pipeline takes."""
     options = Options(baseline=baseline, budget=budget, deadline_ms=deadline_ms, seed=seed)
-    return Wish(method, target, against, overlay, options)
+    return Wish(method, tuple(target), against, overlay, options)
 
 
 async def read_uploads(images: list[UploadFile]) -> list[Upload]:

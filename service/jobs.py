@@ -35,7 +35,8 @@ def read_request(request: str) -> tuple[str, Wish]:
     fields: dict[str, Any] = json.loads(request)
     options = Options.model_validate(fields.pop("options"))
     model: str = fields.pop("model")
-    return model, Wish(**fields, options=options)
+    target: list[str] = fields.pop("target")
+    return model, Wish(**fields, target=tuple(target), options=options)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from service.batching import Answer, Batcher
 from service.bundle import Kind, Manifest
-from service.errors import Overloaded, TooManyImages, TooSlow, UnknownTarget, UnreadableImage
+from service.errors import InvalidParameter, Overloaded, TooManyImages, TooSlow, UnknownTarget, UnreadableImage
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
 from service.imaging import read_frames
@@ -53,10 +53,14 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be explained; `method` None explains nothing, an empty one by the model's default method."""
+    """What is to be explained.
+
+    `method` None explains nothing, an empty one by the model's default method. `target` is one for all files, or one
+    for each.
+    """
 
     method: str | None = None
-    target: str = "predicted"
+    target: tuple[str, ...] = ("predicted",)
     against: str | None = None
     overlay: bool = False
     options: Options = DEFAULTS
@@ -72,6 +76,9 @@ class JobHandle:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
+    """A frame of the file number `file`."""
+
+    file: int
     frame: Frame
     item: Item
 
@@ -120,7 +127,9 @@ class Pipeline:
         served = self.registry.model(model)
         manifest = served.bundle.manifest
         method = self.check(model, len(uploads), wish, inline=job is None)
-        files = await asyncio.gather(*(self._in_thread(partial(_read, upload, manifest)) for upload in uploads))
+        files = await asyncio.gather(
+            *(self._in_thread(partial(_read, number, upload, manifest)) for number, upload in enumerate(uploads))
+        )
         decoded = [row for rows in files for row in rows]
         readable = [row for row in decoded if isinstance(row, _Read)]
         if method is not None and job is None:
@@ -156,7 +165,8 @@ class Pipeline:
         """The method that is wished, or what is wrong with the request; no file is read.
 
         Raises:
-            UnknownModel, UnknownMethod, UnknownTarget, TooManyImages, TooSlow: as they say; `inline` asks for the last.
+            UnknownModel, UnknownMethod, UnknownTarget, InvalidParameter, TooManyImages: as they say.
+            TooSlow: where `inline` asks for it.
         """
         served = self.registry.model(model)
         manifest = served.bundle.manifest
@@ -165,7 +175,10 @@ class Pipeline:
         if wish.method is None:
             return None
         method = find_method(wish.method or manifest.default_explanation, manifest)
-        check_target(wish.target, wish.against, method, manifest)
+        if len(wish.target) not in (1, files):
+            raise InvalidParameter(f"target: {len(wish.target)} targets for {files} files; give one, or one for each")
+        for target in wish.target:
+            check_target(target, wish.against, method, manifest)
         if inline:
             self._check_cost(served, method, wish, files)
         return method
@@ -173,7 +186,7 @@ class Pipeline:
     def _check_cost(self, served: Model, method: Method, wish: Wish, images: int) -> None:
         if method.budget == 0 or wish.options.deadline_ms is not None:
             return
-        targets = len(served.bundle.manifest.labels) if wish.target == "all" else 1
+        targets = len(served.bundle.manifest.labels) if "all" in wish.target else 1
         seconds = images * served.costs.of(method, wish.options, targets) / 1000
         if seconds > self.settings.inline_seconds:
             raise TooSlow(
@@ -208,14 +221,14 @@ class Pipeline:
         return await anyio.to_thread.run_sync(call, limiter=self._threads)
 
 
-def _read(upload: Upload, manifest: Manifest) -> list[_Read | ImageFailure]:
+def _read(number: int, upload: Upload, manifest: Manifest) -> list[_Read | ImageFailure]:
     """Decode and prepare the frames of one file; what is wrong with it is its only result."""
     try:
         frames = read_frames(upload.content, upload.name)
     except UnreadableImage as error:
         ERRORS.labels(error.kind).inc()
         return [ImageFailure(name=upload.name, error=Problem.of(error))]
-    return [_Read(frame, prepare(frame, manifest.preprocessing)) for frame in frames]
+    return [_Read(number, frame, prepare(frame, manifest.preprocessing)) for frame in frames]
 
 
 def _explain_all(
@@ -233,7 +246,7 @@ def _explain_all(
     predictions = [predict(row.logits, manifest) for row in outputs]
     if method is None:
         return [_answer(row, made, [], manifest) for row, made in zip(readable, predictions, strict=True)]
-    asked = [_targets(wish, made.label, manifest) for made in predictions]
+    asked = [_targets(wish, row.file, made.label, manifest) for row, made in zip(readable, predictions, strict=True)]
     questions = [
         Question(row.item.pixels, output, wanted)
         for row, output, wanted in zip(readable, outputs, asked, strict=True)
@@ -254,9 +267,9 @@ def _explain_all(
     return results
 
 
-def _targets(wish: Wish, predicted: str, manifest: Manifest) -> tuple[Target, ...] | UnknownTarget:
+def _targets(wish: Wish, file: int, predicted: str, manifest: Manifest) -> tuple[Target, ...] | UnknownTarget:
     try:
-        return targets(wish.target, wish.against, predicted, manifest)
+        return targets(wish.target[file if len(wish.target) > 1 else 0], wish.against, predicted, manifest)
     except UnknownTarget as error:
         return error
 

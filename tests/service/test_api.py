@@ -190,3 +190,52 @@ def test_every_error_class_has_its_own_kind():
 
     kinds = [cls.kind for cls in tree(RadiolucentError)]
     assert len(kinds) == len(set(kinds))
+
+
+def test_each_image_may_have_a_target_of_its_own(client):
+    files = [(f"{n}.png", png(grey())) for n in range(3)]
+    answer = post(client, "explain", files, model="bright", target=["dark", "bright", "predicted"])
+    results = answer.json()["results"]
+    assert [r["explanations"][0]["target"] for r in results] == ["dark", "bright", results[2]["label"]]
+
+
+@pytest.mark.parametrize("targets", [["dark", "bright"], ["dark"] * 4])
+def test_targets_that_do_not_match_the_images_are_an_error(client, targets):
+    files = [(f"{n}.png", png(grey())) for n in range(3)]
+    answer = post(client, "explain", files, model="bright", target=targets)
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith("invalid-parameter")
+    assert f"{len(targets)} targets for 3 files" in answer.json()["detail"]
+
+
+def test_one_bad_target_among_many_is_refused(client):
+    files = [(f"{n}.png", png(grey())) for n in range(2)]
+    answer = post(client, "explain", files, model="bright", target=["dark", "nonsense"])
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith("unknown-target")
+
+
+@pytest.mark.parametrize("method", ["shap", "kernelshap", "occlusion"])
+def test_what_asks_the_model_is_answered_with_its_price(client, method):
+    pixels = np.random.default_rng(0).integers(60, 256, (SIDE, SIDE), np.uint8)
+    answer = post(client, "explain", [("a.png", png(pixels))], model="bright", method=method, target="all")
+    (result,) = Result.model_validate(answer.json()).results
+    assert [e.target for e in result.explanations] == ["bright", "dark", "middle"]
+    for explanation in result.explanations:
+        assert explanation.evaluations > 5
+        assert explanation.parameters["baseline"] == "blur"
+        assert np.shape(explanation.saliency) == explanation.shape
+    if method != "occlusion":
+        assert all(e.additivity_error < 1e-4 for e in result.explanations)
+        assert np.shape(result.explanations[0].interval) == result.explanations[0].shape
+
+
+def test_too_many_waiting_explanations_are_refused(write_bundle):
+    application = make_api("test")
+    folder = write_bundle("bright").parent
+    pipeline = Pipeline(Settings(models=folder, threads=1, device="cpu", max_explanations=1))
+    application.state.pipeline = pipeline
+    pipeline._explaining = 1  # one is running
+    with TestClient(application) as client:
+        assert post(client, "explain", [("a.png", png(grey()))], model="bright", method="shap").status_code == 503
+        assert post(client, "explain", [("a.png", png(grey()))], model="bright", method="gradcam").status_code == 200
