@@ -94,10 +94,12 @@ class ExplanationAnswer(_Answer):
     parameters: dict[str, float | int | str] = Field(description="what the method was run with")
     evaluations: int = Field(description="images that went through the model for it, besides the prediction")
     additivity_error: float | None = Field(
-        description="how far the values' sum is from what it should be, in logits; null where the method has no sum"
+        default=None,
+        description="how far the values' sum is from what it should be, in logits; null where the method has no sum",
     )
     interval: list[list[float]] | None = Field(
-        description="half-widths of the 95 % confidence intervals of `saliency`; null where nothing is sampled"
+        default=None,
+        description="half-widths of the 95 % confidence intervals of `saliency`; null where nothing is sampled",
     )
     stopped: Stopped = Field(description="why it ended: complete, converged, budget or deadline")
     quality: dict[str, Estimate] = Field(description="how far such maps can be trusted: measured on the test part")
@@ -167,6 +169,6 @@ class JobAnswer(_Answer):
     created: AwareDatetime
     expires: AwareDatetime = Field(description="when its images and its result are deleted")
     url: str
-    result: Result | None = Field(description="once it is done")
-    error: Problem | None = Field(description="once it has failed")
+    result: Result | None = Field(default=None, description="once it is done")
+    error: Problem | None = Field(default=None, description="once it has failed")
     notice: str = RESEARCH_NOTICE
