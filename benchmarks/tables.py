@@ -136,25 +136,6 @@ def quality(model: str) -> str:
     return table(head, rows) + f"\n\n{text}"
 
 
-def shapley() -> str:
-    """How close Shapley values come, for how many evaluations."""
-    result = _result(f"shapley-{OCT}")
-    rows = [
-        [r["values"], str(r["evaluations"]), f"{r['relative distance']:.2f}", f"{r['rank correlation']:.2f}", _s(r)]
-        for r in result["rows"]
-    ]
-    maps = [[r["map"], str(r["evaluations"]), f"{r['relative distance']:.2f}", _s(r)] for r in result["maps"]]
-    first = table(["values", "evaluations", "distance from the truth", "rank correlation", "seconds"], rows)
-    second = table(["map", "evaluations", "distance from its own converged one", "seconds"], maps)
-    images = f"{result['images']} test images ({result['options']['maps']} for the maps)"
-    text = f"{result['model']}, {images}, {_where(result)}."
-    return f"{first}\n\n{second}\n\n{text}"
-
-
-def _s(row: dict[str, Any]) -> str:
-    return f"{row['seconds']:.2f}"
-
-
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
@@ -166,7 +147,6 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "parity_oct": partial(parity, OCT),
     "quality_brain": partial(quality, BRAIN),
     "quality_oct": partial(quality, OCT),
-    "shapley": shapley,
 }
 
 
