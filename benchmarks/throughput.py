@@ -36,7 +36,7 @@ from service.bundle import read_bundle
 from service.engine import open_engine
 from service.explainers import METHODS
 from service.explainers.base import DEFAULTS, Question, run_together
-from service.types import Target
+from service.types import Grey8, Target
 
 
 def matrix_peak(device: str, side: int = 4096) -> float:
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         captum = LayerGradCam(module, plain.body)
         wanted = [cast(nn.Module, ClassifierOutputTarget(0))] * batch
 
-        def explain(images: np.ndarray = images) -> object:
+        def explain(images: Grey8 = images) -> object:
             outputs = engine.run(images)
             questions = [Question(image[..., 0], outputs.row(row), target) for row, image in enumerate(images)]
             return run_together(METHODS["gradcam"], questions, engine, DEFAULTS)
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
             "predict": lambda images=images: engine.run(images),
             "gradcam": explain,
             "torch forward": forward,
-            "captum": lambda pixels=pixels, captum=captum: captum.attribute(pixels, target=0).cpu(),
+            "captum": lambda pixels=pixels, captum=captum: captum.attribute(pixels, target=0),
             "pytorch-grad-cam": lambda pixels=pixels, wanted=wanted, cam=grad_cam: cam(pixels, wanted),
         }
         for name, values in interleaved(runs, options.rounds, f"batch {batch}").items():
