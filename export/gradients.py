@@ -6,6 +6,9 @@ behind have no ONNX counterpart; they are written in ones that have:
 - the gradient of a convolution by its input is a convolution with the kernel turned round and its channels swapped
   (a transposed convolution where it strides);
 - the gradient of max pooling is a scatter-add of what comes back to where the maxima were.
+
+Where an activation let nothing through, nothing comes back. ONNX Runtime keeps convolutions in blocks of channels and
+leaves that layout for a comparison and a choice; a hard sigmoid as steep as a step, and a product, stay in it.
 """
 
 from __future__ import annotations
@@ -91,10 +94,21 @@ def _convolution_backward(
         turned = swapped if all(side == 1 for side in sides) else swapped.flip(2, 3)
         kept = [side - 1 - p for side, p in zip(sides, padding, strict=True)]
         return torch.conv2d(back, turned, None, 1, kept, 1, groups), None, None
+    whole = all(int(side) % s == 0 for side, s in zip(x.shape[2:], stride, strict=True))
+    if whole and all(side == 1 for side in sides) and groups == 1 and padding == [0, 0]:
+        return _spread(torch.conv2d(back, kernel.transpose(0, 1)), stride, x), None, None
     extra = [
         int(x.shape[2 + i]) - ((int(back.shape[2 + i]) - 1) * stride[i] - 2 * padding[i] + sides[i]) for i in (0, 1)
     ]
     return torch.conv_transpose2d(back, kernel, None, stride, padding, extra, groups), None, None
+
+
+def _spread(x: Tensor, stride: list[int], like: Tensor) -> Tensor:
+    """`x` at every `stride`-th place of the last two axes of `like`, 0 elsewhere."""
+    places = torch.zeros(like.shape[2:])
+    places[:: stride[0], :: stride[1]] = 1
+    repeated = torch.ops.aten.upsample_nearest2d.vec(x, None, [float(s) for s in stride])
+    return torch.ops.aten.max_pool2d(repeated * places, [1, 1])  # pooling takes nothing away; it brings the layout back
 
 
 def _max_pool_backward(
@@ -111,7 +125,30 @@ def _max_pool_backward(
     return empty.scatter_add(2, indices.flatten(2), back.flatten(2)).reshape(x.shape)
 
 
+def _step(x: Tensor, *, falls_at: float | None = None) -> Tensor:
+    """1 where x is positive (at least 2^-100), otherwise 0; with `falls_at`, 1 where x lies below it, otherwise 0."""
+    steep = 2.0**100  # a power of two: its product with `falls_at` is exact
+    alpha, beta = (steep, 0.0) if falls_at is None else (-steep, steep * falls_at)
+    attributes = {"alpha": alpha, "beta": beta}
+    return torch.onnx.ops.symbolic("HardSigmoid", [x], attributes, dtype=x.dtype, shape=x.shape, version=6)
+
+
+def _relu_backward(back: Tensor, result: Tensor, threshold: float) -> Tensor:
+    if threshold != 0:
+        raise NotImplementedError("only the gradient of a threshold at 0 is written here")
+    return back * _step(result)
+
+
+def _hardtanh_backward(back: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+    if low != 0:
+        raise NotImplementedError("only the gradient of a range that starts at 0 is written here")
+    result = torch.ops.aten.hardtanh.default(x, low, high)  # the forward pass's own: written once in the graph
+    return back * (_step(result) * _step(result, falls_at=high))
+
+
 _DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.convolution_backward.default: _convolution_backward,
     torch.ops.aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
+    torch.ops.aten.threshold_backward.default: _relu_backward,
+    torch.ops.aten.hardtanh_backward.default: _hardtanh_backward,
 }

@@ -92,11 +92,11 @@ def _strip(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]:
+    graph = model.graph
+    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         del value.metadata_props[:]
     del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.graph.value_info[:]
+    del graph.metadata_props[:]
     model.doc_string = ""
 
 
