@@ -129,7 +129,7 @@ def _step(x: Tensor, *, falls_at: float | None = None) -> Tensor:
     """1 where x is positive (at least 2^-100), otherwise 0; with `falls_at`, 1 where x lies below it, otherwise 0."""
     steep = 2.0**100  # a power of two: its product with `falls_at` is exact
     alpha, beta = (steep, 0.0) if falls_at is None else (-steep, steep * falls_at)
-    attributes = {"alpha": alpha, "beta": beta}
+    attributes: dict[str, Any] = {"alpha": alpha, "beta": beta}
     return torch.onnx.ops.symbolic("HardSigmoid", [x], attributes, dtype=x.dtype, shape=x.shape, version=6)
 
 
