@@ -136,6 +136,33 @@ def quality(model: str) -> str:
     return table(head, rows) + f"\n\n{text}"
 
 
+def shapley(model: str) -> str:
+    """Distances to converged Shapley values, and of partition maps to their own converged ones."""
+    result = _result(f"shapley-{model}")
+    cells = [
+        [
+            r["values"],
+            f"{r['evaluations']:,}",
+            f"{r['relative distance']:.2f}",
+            f"{r['rank correlation']:.2f}",
+            f"{r['seconds']:.1f}",
+        ]
+        for r in result["rows"]
+    ]
+    maps = [
+        [r["map"], f"{r['evaluations']:,}", f"{r['relative distance']:.2f}", f"{r['seconds']:.1f}"]
+        for r in result["maps"]
+    ]
+    used = result["options"]
+    return (
+        table(["values of 49 cells", "evaluations", "relative distance", "rank correlation", "seconds"], cells)
+        + "\n\n"
+        + table(["partition map", "evaluations", "distance from its own converged map", "seconds"], maps)
+        + f"\n\n{used['images']} test images ({used['maps']} for the maps), "
+        + f"converged: {used['converged']:,} evaluations; {_where(result)}."
+    )
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
@@ -145,6 +172,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),
+    "shapley_brain": partial(shapley, BRAIN),
+    "shapley_oct": partial(shapley, OCT),
     "quality_brain": partial(quality, BRAIN),
     "quality_oct": partial(quality, OCT),
 }

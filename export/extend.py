@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from export.graph import Fused
+from export.gate import check_gate
+from export.half_precision import to_half
 from export.onnx_file import to_onnx
 from export.parity import ParityError
-from export.quantize import check_gate, quantize
+from export.quantize import quantize
 from export.restore import CannotRestore, new_head, restore
 from export.writer import TestImages, spread, write_bundle
-from service.bundle import Bundle, Estimate, Manifest, Profile, read_bundle
+from service.bundle import Bundle, Estimate, Manifest, Profile, Reduced, read_bundle
 from service.engine import Engine, open_graph
 from service.types import Grey8
 from training.config import TrainConfig, load_config
@@ -46,6 +48,7 @@ def extend(
     console: Console,
     *,
     int8: bool,
+    fp16: bool,
     fastshap: Path | None,
     quality: Path | None,
 ) -> Manifest:
@@ -58,11 +61,12 @@ def extend(
         cache: for prepared images.
         console: where progress is told.
         int8: add a quantised graph, if it passes its gate on the test part. Without, none is left.
+        fp16: the same, for a graph that computes in float16; judged on a GPU where there is one.
         fastshap: trained explainer (`python -m training fastshap`); None keeps the one that is there.
         quality: figures of `python -m benchmarks.explanation_quality`; None keeps those that are there.
 
     Raises:
-        NotShipped: the quantised graph failed its gate.
+        NotShipped: a graph of less precision failed its gate.
         CannotRestore, ParityError: see there.
     """
     head = None
@@ -73,20 +77,24 @@ def extend(
     fused = restore(bundle, head)
     test = prepare_part(config, data, "test", cache)
     images: Grey8 = np.ascontiguousarray(test.images[..., None])
-    manifest = bundle.manifest.model_copy(update={"profiles": {}})
+    manifest = bundle.manifest
     if quality is not None:
         manifest = with_quality(manifest, json.loads(quality.read_text()))
-    quantised = None
+    full = to_onnx(fused.module, manifest.preprocessing.size, fused.module.names)
+    reduced: dict[Reduced, onnx.ModelProto] = {}
+    if fp16:
+        reduced["fp16"] = to_half(full)
     if int8:
         calibration = prepare_part(config, data, "validation", cache)
         chosen = spread(TestImages(calibration.images[..., None], calibration.labels), CALIBRATION_IMAGES)
         console.print(f"quantising, calibrated on {len(chosen)} images of the validation part")
-        quantised = quantize(to_onnx(fused.module, manifest.preprocessing.size, fused.module.names), chosen)
-        profile = _gate(quantised, fused, manifest, images, test.labels)
-        manifest = manifest.model_copy(update={"profiles": {"int8": profile}})
-        console.print(f"int8: {profile}")
+        reduced["int8"] = quantize(full, chosen)
+    profiles = {name: _gate(name, full, model, images, test.labels) for name, model in reduced.items()}
+    for name, profile in profiles.items():
+        console.print(f"{name}: {profile}")
+    manifest = manifest.model_copy(update={"profiles": profiles})
     parity = spread(TestImages(images, test.labels), PARITY_IMAGES)
-    return write_bundle(bundle.path, fused, manifest, parity, console, quantised=quantised)
+    return write_bundle(bundle.path, fused, manifest, parity, console, reduced=reduced)
 
 
 def with_quality(manifest: Manifest, figures: dict[str, object]) -> Manifest:
@@ -103,24 +111,25 @@ def with_quality(manifest: Manifest, figures: dict[str, object]) -> Manifest:
 
 
 def _gate(
-    quantised: onnx.ModelProto, fused: Fused, manifest: Manifest, images: Grey8, labels: NDArray[np.int64]
+    precision: Reduced, full: onnx.ModelProto, reduced: onnx.ModelProto, images: Grey8, labels: NDArray[np.int64]
 ) -> Profile:
-    size = manifest.preprocessing.size
     with tempfile.TemporaryDirectory() as folder:
         engines: list[Engine] = []
-        for name, model in (("full.onnx", to_onnx(fused.module, size, fused.module.names)), ("int8.onnx", quantised)):
+        for name, model in (("full.onnx", full), ("reduced.onnx", reduced)):
             onnx.save(model, Path(folder) / name)
-            engines.append(open_graph(Path(folder) / name, device="cpu"))
-        gate = check_gate(engines[0], engines[1], images, labels)
+            engines.append(open_graph(Path(folder) / name, device="cpu" if precision == "int8" else "auto"))
+        cheaper = replace(engines[1], precision=precision)
+        gate = check_gate(engines[0], cheaper, images, labels)
     failures = gate.failures()
     if failures:
-        raise NotShipped("; ".join(failures))
+        raise NotShipped(f"{precision}: {'; '.join(failures)}")
     return Profile(
         images=len(images),
         accuracy_full=gate.accuracy_full,
         accuracy=gate.accuracy,
         labels_agree=gate.labels_agree,
         map_correlation=gate.map_correlation,
+        measured_on=cheaper.provider,
     )
 
 
@@ -135,6 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file of its training run")
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of the dataset")
     parser.add_argument("--int8", action="store_true", help="add a quantised graph, if it is good enough")
+    parser.add_argument("--fp16", action="store_true", help="add a graph that computes in float16, likewise")
     parser.add_argument("--fastshap", type=Path, metavar="FILE", help="trained explainer to put in")
     parser.add_argument("--quality", type=Path, metavar="FILE", help="what benchmarks.explanation_quality measured")
     parser.add_argument("--cache", type=Path, metavar="DIR", default=Path("runs/cache"), help="default: %(default)s")
@@ -148,6 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.cache,
             console,
             int8=options.int8,
+            fp16=options.fp16,
             fastshap=options.fastshap,
             quality=options.quality,
         )

@@ -1,4 +1,4 @@
-"""An int8 graph for the CPU, and the gate that it must pass before it is shipped.
+"""An int8 graph for the CPU.
 
 Static quantisation in QDQ form: weights int8 a channel, activations uint8, ranges from real images. Activations are
 unsigned and weights signed because that is the product that AVX-512 VNNI computes in one instruction. AVX2 adds pairs
@@ -11,43 +11,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
-from service.engine import Engine
-from service.types import Float, Grey8
+from service.types import Grey8
 
-LARGEST_FALL, LEAST_AGREEMENT, LEAST_CORRELATION = 0.005, 0.99, 0.98
 _BATCH = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What quantisation changed on labelled images: accuracies and shares 0..1, and the maps' median correlation."""
-
-    accuracy_full: float
-    accuracy: float
-    labels_agree: float
-    map_correlation: float
-
-    def failures(self) -> list[str]:
-        """What is not good enough, in words; empty where all is."""
-        found: list[str] = []
-        if self.accuracy_full - self.accuracy > LARGEST_FALL:
-            found.append(f"accuracy falls from {self.accuracy_full:.4f} to {self.accuracy:.4f}")
-        if self.labels_agree < LEAST_AGREEMENT:
-            found.append(f"labels agree on {self.labels_agree:.4f} of the images, less than {LEAST_AGREEMENT}")
-        if not self.map_correlation >= LEAST_CORRELATION:
-            found.append(f"heat-maps correlate at {self.map_correlation:.4f}, less than {LEAST_CORRELATION}")
-        return found
 
 
 class _Reader(CalibrationDataReader):
@@ -92,33 +67,6 @@ def quantize(model: onnx.ModelProto, calibration: Grey8) -> onnx.ModelProto:
             extra_options={"TensorQuantOverrides": _depthwise(whole)},
         )
         return onnx.load(done)
-
-
-def check_gate(full: Engine, quantised: Engine, images: Grey8, labels: NDArray[np.int64]) -> Gate:
-    """Measure what quantisation changes.
-
-    Args:
-        full: the float32 graph.
-        quantised: the int8 graph.
-        images: of the test part, prepared, uint8 `[N, H, W, 1]`.
-        labels: int64 `[N]`.
-    """
-    logits: list[tuple[Float, Float]] = []
-    correlations: list[float] = []
-    for start in tqdm(range(0, len(images), _BATCH), desc="int8 against float32", unit="batch", leave=False):
-        rows = np.ascontiguousarray(images[start : start + _BATCH])
-        a, b = full.run(rows), quantised.run(rows)
-        logits.append((a.logits, b.logits))
-        for row, target in enumerate(a.logits.argmax(axis=1)):
-            maps = np.stack([a.cam[row, target].ravel(), b.cam[row, target].ravel()])
-            correlations.append(float(np.corrcoef(maps)[0, 1]))
-    before, after = (np.concatenate(each).argmax(axis=1) for each in zip(*logits, strict=True))
-    return Gate(
-        accuracy_full=float((before == labels).mean()),
-        accuracy=float((after == labels).mean()),
-        labels_agree=float((before == after).mean()),
-        map_correlation=float(np.median(correlations)),
-    )
 
 
 def _widen(model: onnx.ModelProto) -> None:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ from export.onnx_file import OPSET, save_sharing_weights, to_onnx
 from export.parity import check_parity, run_module
 from service.bundle import (
     CARD,
+    FP16,
     GOLDEN,
     GRADIENTS,
     GRAPH,
@@ -38,6 +40,7 @@ from service.bundle import (
     Manifest,
     OperatingPoint,
     Provenance,
+    Reduced,
     read_bundle,
     sha256,
 )
@@ -138,7 +141,7 @@ def write_bundle(
     images: Grey8,
     console: Console,
     *,
-    quantised: onnx.ModelProto | None = None,
+    reduced: Mapping[Reduced, onnx.ModelProto] = MappingProxyType({}),
     complete: Callable[[Engine, Manifest], Manifest] = lambda engine, manifest: manifest,
 ) -> Manifest:
     """Trace, check and write: all of it, or nothing. An older bundle at `out` is replaced.
@@ -149,7 +152,7 @@ def write_bundle(
         manifest: what is known already; graphs, explanations (but for their quality), parity and digests are filled in.
         images: real images for the checks, prepared, uint8 `[N, H, W, 1]`.
         console: where progress is told.
-        quantised: the int8 graph, if it is to be shipped.
+        reduced: graphs of less precision that are to be shipped.
         complete: adds to the manifest what needs the engine.
 
     Raises:
@@ -161,16 +164,18 @@ def write_bundle(
         bundle = Path(folder) / out.name
         bundle.mkdir()
         graphs = {GRAPH: to_onnx(fused.module, size, fused.module.names), GRADIENTS: gradient_graph(fused.module, size)}
+        if "fp16" in reduced:
+            graphs[FP16] = reduced["fp16"]
         save_sharing_weights(graphs, bundle)
-        if quantised is not None:
-            onnx.save(quantised, bundle / INT8)
+        if "int8" in reduced:
+            onnx.save(reduced["int8"], bundle / INT8)
         sessions = [open_graph(bundle / name, device="cpu").session for name in (GRAPH, GRADIENTS)]
         engine = Engine(sessions[0], "cpu", sessions[1])
         console.print("checking the graphs against torch and pytorch-grad-cam")
         parity = check_parity(fused, engine, images)
-        golden = _golden(fused, size, bundle / INT8 if quantised is not None else None)
+        golden = _golden(fused, size, bundle / INT8 if "int8" in reduced else None)
         np.savez_compressed(bundle / GOLDEN, allow_pickle=False, **golden)
-        names = (GRAPH, GRADIENTS, WEIGHTS, GOLDEN, *((INT8,) if quantised is not None else ()))
+        names = (*graphs, WEIGHTS, GOLDEN, *((INT8,) if "int8" in reduced else ()))
         files = {name: sha256(bundle / name) for name in names}
         cam = golden["cam"]
         graph = manifest.graph.model_copy(

@@ -14,7 +14,8 @@ A bundle is one folder. The reader owns the schema; `export` writes through it.
                     output  shapley  float32 [N, K, g, g]         Shapley values as FastSHAP's explainer guesses them
     gradients.onnx  input   pixels   float32 [N, H, W, 1], weights float32 [N, K]
                     output  gradient float32 [N, H, W, 1]         of sum_k weights[k] logits[k] by the pixels
-    int8.onnx       as model.onnx, quantised, with its own weights
+    int8.onnx       as model.onnx, quantised, with its own weights; for CPUs
+    fp16.onnx       as model.onnx, computed in float16 up to the last feature maps; for GPUs
     golden.npz      images uint8 [M, H, W, 1]; every output of model.onnx by name, and of int8.onnx by int8.name;
                     gradient float32 [M, H, W] of the logit of class 0
     MODEL_CARD.md   for people
@@ -37,7 +38,8 @@ from service.types import PreprocessingSpec
 
 SCHEMA_VERSION = 2
 MANIFEST, GRAPH, GOLDEN, CARD = "manifest.json", "model.onnx", "golden.npz", "MODEL_CARD.md"
-WEIGHTS, GRADIENTS, INT8 = "weights.bin", "gradients.onnx", "int8.onnx"
+WEIGHTS, GRADIENTS, INT8, FP16 = "weights.bin", "gradients.onnx", "int8.onnx", "fp16.onnx"
+Reduced = Literal["int8", "fp16"]  # precisions that a bundle may have besides float32
 
 
 class _Schema(BaseModel):
@@ -129,13 +131,17 @@ class Explanation(_Schema):
 
 
 class Profile(_Schema):
-    """A cheaper graph, and what it was measured to change on the test part, against the full one."""
+    """A cheaper graph, and what it was measured to change on the test part, against the full one.
+
+    `measured_on` is the provider that it ran on there: a CPU computes float16 in float32 and only rounds between.
+    """
 
     images: int
     accuracy_full: float
     accuracy: float
     labels_agree: float
     map_correlation: float
+    measured_on: Literal["cpu", "cuda"] = "cpu"
 
 
 class Evaluation(_Schema):
@@ -189,7 +195,7 @@ class Manifest(_Schema):
     graph: Graph
     explanations: tuple[Explanation, ...] = Field(min_length=1)
     default_explanation: str
-    profiles: dict[Literal["int8"], Profile] = Field(default_factory=dict)
+    profiles: dict[Reduced, Profile] = Field(default_factory=dict)
     temperature: float = Field(gt=0)
     provenance: Provenance
     evaluation: Evaluation
@@ -240,6 +246,11 @@ class Bundle:
     def int8(self) -> Path | None:
         """Path of the quantised graph, where there is one."""
         return self.path / INT8 if INT8 in self.manifest.files else None
+
+    @property
+    def fp16(self) -> Path | None:
+        """Path of the graph that computes in float16, where there is one."""
+        return self.path / FP16 if FP16 in self.manifest.files else None
 
     @property
     def golden(self) -> Path:

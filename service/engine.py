@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service.bundle import Bundle, Reduced
 from service.errors import GoldenSampleMismatch
 from service.types import Float, Grey8, Outputs
 
 if TYPE_CHECKING:
     import onnxruntime
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "fp16"]
+Provider = Literal["cpu", "cuda"]
 GOLDEN_TOLERANCE = 1e-3  # of the largest value; other processors and providers round differently
 _TRUST_IN_CUDA = 5e-2  # reduced-precision convolutions (TF32) deviate more
 _TRUST_IN_GRADIENTS = 5e-2  # in length: they jump where an activation lies within rounding of a kink
+_TRUST_IN_FP16 = 5e-2
 _TRUST_IN_INT8 = 0.15  # saturating instructions of older processors do; what goes beyond is another model
 
 
@@ -30,7 +32,7 @@ class Engine:
     """Loaded graphs. `provider` is `cpu` or `cuda`; everything may be called from any thread."""
 
     session: onnxruntime.InferenceSession
-    provider: str
+    provider: Provider
     gradients: onnxruntime.InferenceSession | None = None
     precision: Precision = "fp32"
 
@@ -82,31 +84,40 @@ def open_engine(bundle: Bundle, *, threads: int = 0, device: str = "auto", preci
         bundle: a verified bundle.
         threads: threads of one call on the CPU, 0 for one each core.
         device: `auto`, `cpu` or `cuda`.
-        precision: `fp32`, `int8`, or `auto`: int8 where the bundle has it, it runs on the CPU and its golden sample
-            is reproduced. Gradients are always computed in float32.
+        precision: `fp32`, `int8`, `fp16`, or `auto`: int8 on a CPU and fp16 on CUDA, where the bundle has it and its
+            golden sample is reproduced. int8 always runs on the CPU; gradients are always computed in float32.
 
     Raises:
-        GoldenSampleMismatch: this machine computes something else than the exporter did, or the bundle has no int8
-            graph.
+        GoldenSampleMismatch: this machine computes something else than the exporter did, or the bundle has no graph of
+            this precision.
     """
     full = open_graph(bundle.graph, threads=threads, device=device)
     gradients = open_graph(bundle.gradients, threads=threads, device=device).session if bundle.gradients else None
-    if precision == "fp32" or (precision == "auto" and (bundle.int8 is None or full.provider != "cpu")):
-        engine = Engine(full.session, full.provider, gradients)
-        check_golden(bundle, engine)
-        return engine
-    if bundle.int8 is None:
-        raise GoldenSampleMismatch(f"bundle {bundle.path.name}: the precision is to be int8, and it has no int8 graph")
-    quantised = Engine(open_graph(bundle.int8, threads=threads, device="cpu").session, "cpu", gradients, "int8")
-    try:
-        check_golden(bundle, quantised)
-    except GoldenSampleMismatch:
-        if precision == "int8":
-            raise
-        engine = Engine(full.session, full.provider, gradients)
-        check_golden(bundle, engine)
-        return engine
-    return quantised
+    engine = Engine(full.session, full.provider, gradients)
+    reduced = _reduced(precision, full.provider)
+    graph = {"int8": bundle.int8, "fp16": bundle.fp16}[reduced] if reduced else None
+    if reduced and graph:
+        opened = open_graph(graph, threads=threads, device="cpu" if reduced == "int8" else device)
+        cheaper = Engine(opened.session, opened.provider, gradients, reduced)
+        try:
+            check_golden(bundle, cheaper)
+        except GoldenSampleMismatch:
+            if precision != "auto":
+                raise
+        else:
+            return cheaper
+    elif precision != "auto" and reduced:
+        raise GoldenSampleMismatch(
+            f"bundle {bundle.path.name}: the precision is to be {reduced}, and it has no {reduced} graph"
+        )
+    check_golden(bundle, engine)
+    return engine
+
+
+def _reduced(precision: str, provider: str) -> Reduced | None:
+    if precision == "auto":
+        return "fp16" if provider == "cuda" else "int8"
+    return "int8" if precision == "int8" else "fp16" if precision == "fp16" else None
 
 
 def check_golden(bundle: Bundle, engine: Engine) -> float:
@@ -119,11 +130,12 @@ def check_golden(bundle: Bundle, engine: Engine) -> float:
     images: Grey8 = expected["images"].astype(np.uint8)
     outputs = engine.run(images, bundle.manifest.graph.outputs)
     found = {"logits": outputs.logits, "cam": outputs.cam, **outputs.more}
-    prefix = "" if engine.precision == "fp32" else "int8."
+    prefix = "int8." if engine.precision == "int8" else ""
     deviations = [_deviation(value, expected[prefix + name]) for name, value in found.items()]
-    trusted = {"cuda": _TRUST_IN_CUDA, "cpu": GOLDEN_TOLERANCE}[engine.provider]
+    exact = {"cuda": _TRUST_IN_CUDA, "cpu": GOLDEN_TOLERANCE}[engine.provider]
     worst = max(deviations)
-    _judge(bundle, worst, _TRUST_IN_INT8 if engine.precision == "int8" else trusted, engine.provider)
+    trusted = {"fp32": exact, "fp16": _TRUST_IN_FP16, "int8": _TRUST_IN_INT8}[engine.precision]
+    _judge(bundle, worst, trusted, engine.provider)
     if engine.gradients is None:
         return worst
     weights = np.zeros_like(outputs.logits)
@@ -167,7 +179,7 @@ def open_graph(graph: Path, *, threads: int = 0, device: str = "auto") -> Engine
         onnxruntime.preload_dlls()
         wanted.insert(0, "CUDAExecutionProvider")
     session = onnxruntime.InferenceSession(graph, options, providers=wanted)
-    provider = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+    provider: Provider = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
     if device == "cuda" and provider != "cuda":
         raise RuntimeError("RADIOLUCENT_DEVICE is cuda, but ONNX Runtime cannot use a CUDA device here")
     return Engine(session, provider)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.bundle import Estimate, Evaluation, Finding, Kind, Label, Profile
+from service.bundle import Estimate, Evaluation, Finding, Kind, Label, Profile, Reduced
 from service.errors import RadiolucentError
 from service.types import Stopped
 
@@ -49,7 +49,7 @@ class ModelDescription(ModelName):
 
     title: str
     provider: str = Field(description="cpu or cuda")
-    precision: str = Field(description="fp32 or int8, of predictions and of what is computed from them")
+    precision: str = Field(description="fp32, int8 or fp16, of predictions and of what is computed from them")
     kind: Kind
     labels: tuple[Label, ...]
     findings: tuple[Finding, ...]
@@ -57,7 +57,7 @@ class ModelDescription(ModelName):
     default_explanation: str
     grid: tuple[int, int] = Field(description="rows and columns of a class activation map")
     evaluation: Evaluation
-    profiles: dict[Literal["int8"], Profile]
+    profiles: dict[Reduced, Profile]
     intended_use: str
     limits: tuple[str, ...]
     licence: str

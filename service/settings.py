@@ -22,8 +22,8 @@ class Settings(BaseSettings):
         max_request_mib: largest request body in MiB.
         decode_threads: files decoded at once.
         device: `auto` takes CUDA where it works, `cpu` and `cuda` insist.
-        precision: `fp32`, `int8` (bundles that have it, on the CPU; others are refused), or `auto`, which takes int8
-            where a bundle has it and it reproduces its golden sample here.
+        precision: `fp32`, `int8` or `fp16` (bundles that have it; others are refused), or `auto`, which takes int8 on a
+            CPU and fp16 on CUDA where a bundle has it and it reproduces its golden sample here.
         inline_seconds: an explanation that would take longer must be a job, or be given a deadline.
         max_explanations: explanations beyond one forward pass that may wait or run; further ones are answered 503.
         jobs_database: SQLAlchemy URL of the jobs' database; empty is an SQLite file in the user's state folder.
@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     max_request_mib: int = Field(default=256, ge=1)
     decode_threads: int = Field(default=4, ge=1)
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
-    precision: str = Field(default="fp32", pattern="^(auto|fp32|int8)$")
+    precision: str = Field(default="fp32", pattern="^(auto|fp32|int8|fp16)$")
     inline_seconds: float = Field(default=30.0, gt=0)
     max_explanations: int = Field(default=32, ge=1)
     jobs_database: str = ""

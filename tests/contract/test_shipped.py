@@ -199,9 +199,23 @@ def test_a_quantised_graph_was_let_through_by_its_gate_and_answers_when_asked_fo
         full = open_engine(bundle, device="cpu")
         found, expected = engine.run(images).logits, full.run(images).logits
         assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.98
-    assert open_engine(read_bundle(SHIPPED_MODELS / "retinal-oct-oculusnet"), precision="auto").precision == "fp32"
+    other = read_bundle(SHIPPED_MODELS / "retinal-oct-oculusnet")
+    assert open_engine(other, device="cpu", precision="auto").precision == "fp32"
     with pytest.raises(GoldenSampleMismatch, match="no int8 graph"):
-        open_engine(read_bundle(SHIPPED_MODELS / "retinal-oct-oculusnet"), precision="int8")
+        open_engine(other, precision="int8")
+
+
+@pytest.mark.parametrize("name", ["brain-mri-resnet50", "retinal-oct-oculusnet"])
+def test_a_float16_graph_was_let_through_by_its_gate_and_answers_when_asked_for(name):
+    bundle = read_bundle(SHIPPED_MODELS / name)
+    profile = bundle.manifest.profiles["fp16"]
+    assert profile.images == bundle.manifest.evaluation.images
+    assert profile.accuracy_full - profile.accuracy <= 0.005
+    assert profile.labels_agree >= 0.99
+    assert profile.map_correlation >= 0.98
+    images = phantoms(224, 9)
+    half, full = (open_engine(bundle, device="cpu", precision=p).run(images) for p in ("fp16", "fp32"))
+    np.testing.assert_allclose(half.logits, full.logits, atol=0.02 * np.abs(full.logits).max())
 
 
 def test_an_average_healthy_brain_has_no_tumour_and_the_readme_shows_its_overlay(client):

@@ -6,7 +6,8 @@ import pytest
 from networks import engine_of
 from onnx import TensorProto
 
-from export.quantize import Gate, check_gate, quantize
+from export.gate import Gate, check_gate
+from export.quantize import quantize
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
