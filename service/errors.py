@@ -7,6 +7,8 @@
     │   ├── UnknownMethod                422
     │   ├── UnknownTarget                422
     │   ├── UnknownJob                   404
+    │   ├── UnknownSource                422   neither a configured archive nor under one's address
+    │   ├── BrokenUpload                 400   a multipart body or a zip that ends early or contradicts itself
     │   ├── BudgetTooSmall               422
     │   ├── DeadlineTooShort             422
     │   ├── TooSlow                      422   for an answer at once; a job takes it
@@ -22,6 +24,10 @@
     │   ├── BundleDigestMismatch         500
     │   ├── BundleSchemaMismatch         500
     │   └── GoldenSampleMismatch         500
+    ├── RemoteError                      502   an archive that the service fetches from or stores to
+    │   ├── RemoteUnavailable            502   may pass: tried again
+    │   └── RemoteRefused                502   will not pass by itself
+    ├── StageLost                        500   what an earlier stage of a study left on disk is gone or damaged
     ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
     └── Overloaded                       503
 
@@ -103,6 +109,21 @@ class UnknownJob(RequestError):
     status = 404
     kind = "unknown-job"
     title = "No such job"
+
+
+class UnknownSource(RequestError):
+    """No archive of this name is configured, or the address is not under that of one."""
+
+    status = 422
+    kind = "unknown-source"
+    title = "No such source is configured"
+
+
+class BrokenUpload(RequestError):
+    """A multipart body or an archive that ends early or contradicts itself."""
+
+    kind = "broken-upload"
+    title = "The upload is damaged or incomplete"
 
 
 class BudgetTooSmall(RequestError):
@@ -214,6 +235,35 @@ class GoldenSampleMismatch(BundleError):
 
     kind = "golden-sample-mismatch"
     title = "The model does not reproduce its golden sample"
+
+
+class RemoteError(RadiolucentError):
+    """An archive did not do what it was asked to."""
+
+    status = 502
+    kind = "remote"
+    title = "The archive failed"
+
+
+class RemoteUnavailable(RemoteError):
+    """The archive cannot be reached, is overloaded, or stopped in the middle; it may work later."""
+
+    kind = "remote-unavailable"
+    title = "The archive is not available"
+
+
+class RemoteRefused(RemoteError):
+    """The archive refuses, and will refuse again."""
+
+    kind = "remote-refused"
+    title = "The archive refuses"
+
+
+class StageLost(RadiolucentError):
+    """What an earlier stage of a study left on disk is gone or damaged."""
+
+    kind = "stage-lost"
+    title = "Stored files of the study are gone or damaged"
 
 
 class Cancelled(RadiolucentError):
