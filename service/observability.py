@@ -35,7 +35,7 @@ BUNDLES_REFUSED = Gauge("radiolucent_bundles_refused", "Bundles found but not se
 JOBS = Counter("radiolucent_jobs", "Jobs ended, by outcome (done, failed, cancelled or expired).", ["outcome"])
 JOBS_WAITING = Gauge("radiolucent_jobs_waiting", "Jobs that wait to be run.", multiprocess_mode="livemax")
 STUDIES = Counter(
-    "radiolucent_studies", "Stages of studies ended, by outcome (done, again, retried, dead, cancelled).", ["outcome"]
+    "radiolucent_studies", "Runs of studies ended, by outcome (done, retried, dead, cancelled).", ["outcome"]
 )
 STUDIES_WAITING = Gauge(
     "radiolucent_studies_waiting",
