@@ -24,6 +24,7 @@
     │   ├── BundleDigestMismatch         500
     │   ├── BundleSchemaMismatch         500
     │   └── GoldenSampleMismatch         500
+    ├── RulesError                       500   a rules file that cannot be used, at start
     ├── RemoteError                      502   an archive that the service fetches from or stores to
     │   ├── RemoteUnavailable            502   may pass: tried again
     │   └── RemoteRefused                502   will not pass by itself
@@ -264,6 +265,13 @@ class StageLost(RadiolucentError):
 
     kind = "stage-lost"
     title = "Stored files of the study are gone or damaged"
+
+
+class RulesError(RadiolucentError):
+    """The file that says which model answers which series cannot be used."""
+
+    kind = "rules"
+    title = "The rules file cannot be used"
 
 
 class Cancelled(RadiolucentError):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -41,6 +42,17 @@ def uid_of(ds: Dataset, keyword: str) -> str:
     """A UID; empty where there is none, or another number of them than one (PS3.5 9)."""
     value = text(ds, keyword)
     return value if _UID.fullmatch(value) else ""
+
+
+def sop_class_uid(name: str) -> str | None:
+    """The UID of a SOP class by its UID or its keyword (PS3.6 A); None where there is none of that name."""
+    found: object = getattr(uid, name, None) if name.isidentifier() else uid.UID(name)
+    return str(found) if isinstance(found, uid.UID) and found.type == "SOP Class" else None
+
+
+def sop_class_name(sop_class: str) -> str:
+    """The standard's name of a SOP class (PS3.6 A)."""
+    return uid.UID(sop_class).name
 
 
 def integer(ds: Dataset, keyword: str) -> int | None:
