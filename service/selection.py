@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -62,8 +63,9 @@ def _pattern(value: str) -> str:
         if kind == "escape" and part[1].isdigit():
             raise ValueError("references to groups are not known")
     try:
-        re.compile(value)
-    except (re.error, OverflowError):
+        with warnings.catch_warnings(action="error", category=FutureWarning):  # of what will mean something else
+            re.compile(value)
+    except (re.error, OverflowError, FutureWarning):
         raise ValueError("not a regular expression") from None
     return value
 

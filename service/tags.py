@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 from pydicom import uid
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.valuerep import PersonName
 
 from service.codecs import FILE_ERRORS
 
@@ -20,6 +23,14 @@ _PIXEL_ELEMENTS = (
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
 )
+_KINDS: dict[str, type | tuple[type, ...]] = {  # Python types of the values of a VR (PS3.5 6.2)
+    **dict.fromkeys(("AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UC", "UI", "UR", "UT"), str),
+    **dict.fromkeys(("DS", "FL", "FD", "IS"), (float, int)),
+    **dict.fromkeys(("AT", "SL", "SS", "SV", "UL", "US", "UV"), int),
+    **dict.fromkeys(("OB", "OD", "OF", "OL", "OV", "OW"), bytes),
+    "PN": PersonName,
+    "SQ": Dataset,
+}
 _UID = re.compile(r"[0-9.]{1,64}")
 _LONGEST_TEXT = 64  # characters of LO (PS3.5 6.2), the longest of what is read as text here
 _LARGEST_NUMBER = 1e9
@@ -91,9 +102,11 @@ def items(ds: Dataset, keyword: str) -> tuple[Dataset, ...]:
 
 def _values(ds: Dataset, keyword: str) -> Iterable[Any]:
     value: Any = ds.get(keyword)
-    if value is None or value == "":
-        return ()
-    return value if isinstance(value, (MultiValue, list, tuple)) else (value,)
+    return () if value is None or value == "" else _each(value)
+
+
+def _each(value: Any) -> Iterable[Any]:  # noqa: ANN401
+    return value if isinstance(value, (MultiValue, list, tuple, Sequence)) else (value,)
 
 
 def readable_header(ds: Dataset) -> tuple[Dataset, bool]:
@@ -121,6 +134,8 @@ def _drop_unreadable(ds: Dataset) -> bool:
     for tag in list(ds.keys()):
         try:
             element = ds[tag]
+            if not _fits(element):
+                raise ValueError
             if element.VR == "SQ":
                 damaged |= any([_drop_unreadable(part) for part in element.value])
             elif element.VR == "PN":
@@ -129,3 +144,11 @@ def _drop_unreadable(ds: Dataset) -> bool:
             ds.pop(tag, None)
             damaged = True
     return damaged
+
+
+def _fits(element: DataElement) -> bool:
+    """Whether the value is what its VR says; where it cannot be converted, pydicom leaves something else there."""
+    kind = _KINDS.get(element.VR)
+    return kind is None or all(
+        value is None or value == "" or isinstance(value, kind) for value in _each(element.value)
+    )

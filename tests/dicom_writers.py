@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from copy import deepcopy
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydicom import uid
+from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 
 from tests.dicom_modules import (
     BRAIN,
@@ -43,6 +47,79 @@ def saved(ds: Dataset) -> bytes:
     out = BytesIO()
     ds.save_as(out, enforce_file_format=True)
     return out.getvalue()
+
+
+def encoded(ds: Dataset, syntax: uid.UID) -> Dataset:
+    """A copy of a grey instance in another transfer syntax; JPEG Baseline is lossy and takes 8 bits, others are exact.
+
+    There is no encoder for HTJ2K.
+    """
+    copy = deepcopy(ds)
+    copy.file_meta.TransferSyntaxUID = syntax
+    if syntax == uid.ExplicitVRBigEndian:
+        copy.PixelData = ds.pixel_array.astype(ds.pixel_array.dtype.newbyteorder(">")).tobytes()
+    elif syntax == uid.JPEGBaseline8Bit:
+        frames = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns).astype(np.uint8)
+        copy.PixelData = encapsulate([_jpeg(frame) for frame in frames])
+    elif syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1):
+        return _through_gdcm(ds, syntax)
+    elif syntax.is_encapsulated:
+        copy.file_meta.TransferSyntaxUID = ds.file_meta.TransferSyntaxUID
+        copy.compress(syntax, generate_instance_uid=False)
+    return copy
+
+
+def _jpeg(frame: Pixels) -> bytes:
+    out = BytesIO()
+    Image.fromarray(frame).save(out, "JPEG", quality=98)
+    return out.getvalue()
+
+
+def _through_gdcm(ds: Dataset, syntax: uid.UID) -> Dataset:
+    """JPEG Lossless, which only GDCM writes, and only into files."""
+    gdcm: Any = import_module("gdcm")
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    name = "JPEGLosslessProcess14_1" if syntax == uid.JPEGLosslessSV1 else "JPEGLosslessProcess14"
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
+    with TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.dcm"), Path(folder, "out.dcm")
+        source.write_bytes(saved(ds))
+        reader.SetFileName(str(source))
+        done = reader.Read()
+        change.SetInput(reader.GetImage())
+        done = done and change.Change()
+        writer.SetFileName(str(target))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        if not (done and writer.Write()):
+            raise ValueError("GDCM cannot encode this")
+        return dcmread(BytesIO(target.read_bytes()))
+
+
+def in_photometric(ds: Dataset, photometric: str) -> Dataset:
+    """A copy of a native unsigned MONOCHROME2 instance that looks the same: MONOCHROME1, PALETTE COLOR, RGB, YBR_FULL.
+
+    RGB and YBR_FULL take 8 bits.
+    """
+    copy = deepcopy(ds)
+    copy.PhotometricInterpretation = photometric
+    stored, largest = ds.pixel_array, (1 << ds.BitsStored) - 1
+    if photometric == "MONOCHROME1":
+        copy.PixelData = (largest - stored).astype(stored.dtype).tobytes()
+    elif photometric == "PALETTE COLOR":
+        ramp = np.arange(largest + 1) * 257 if largest == 255 else np.arange(largest + 1) * 65535 // largest
+        for colour in ("Red", "Green", "Blue"):
+            copy.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [(largest + 1) % 65536, 0, 16])
+            copy.add_new(f"{colour}PaletteColorLookupTableData", "OW", ramp.astype("<u2").tobytes())
+    else:
+        rgb = np.repeat(stored[..., np.newaxis], 3, axis=-1).astype(np.uint8)
+        if photometric == "YBR_FULL":  # of grey: luma, and chroma in the middle
+            rgb[..., 1:] = 128
+        copy.SamplesPerPixel, copy.PlanarConfiguration = 3, 0
+        copy.BitsAllocated, copy.BitsStored, copy.HighBit = 8, 8, 7
+        copy.PixelData = rgb.tobytes() + bytes(rgb.size % 2)
+        copy["PixelData"].VR = "OB"
+    return copy
 
 
 def classic_mr(
