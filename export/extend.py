@@ -23,7 +23,7 @@ from export.parity import ParityError
 from export.quantize import check_gate, quantize
 from export.restore import CannotRestore, new_head, restore
 from export.writer import TestImages, spread, write_bundle
-from service.bundle import Bundle, Estimate, Manifest, Profile, read_bundle
+from service.bundle import Bundle, Estimate, Manifest, Profile, SeriesPooling, read_bundle
 from service.engine import Engine, open_graph
 from service.types import Grey8
 from training.config import TrainConfig, load_config
@@ -48,6 +48,7 @@ def extend(
     int8: bool,
     fastshap: Path | None,
     quality: Path | None,
+    pooling: Path | None = None,
 ) -> Manifest:
     """Write the bundle anew, in its place.
 
@@ -60,6 +61,7 @@ def extend(
         int8: add a quantised graph, if it passes its gate on the test part. Without, none is left.
         fastshap: trained explainer (`python -m training fastshap`); None keeps the one that is there.
         quality: figures of `python -m benchmarks.explanation_quality`; None keeps those that are there.
+        pooling: what `python -m export.pooling` fitted; None keeps the pooling that is there.
 
     Raises:
         NotShipped: the quantised graph failed its gate.
@@ -76,6 +78,8 @@ def extend(
     manifest = bundle.manifest.model_copy(update={"profiles": {}})
     if quality is not None:
         manifest = with_quality(manifest, json.loads(quality.read_text()))
+    if pooling is not None:
+        manifest = with_pooling(manifest, json.loads(pooling.read_text()))
     quantised = None
     if int8:
         calibration = prepare_part(config, data, "validation", cache)
@@ -100,6 +104,11 @@ def with_quality(manifest: Manifest, figures: dict[str, object]) -> Manifest:
     explanations = tuple(e.model_copy(update={"quality": measured.get(e.method, {})}) for e in manifest.explanations)
     default = str(figures["default"])
     return manifest.model_copy(update={"explanations": explanations, "default_explanation": default})
+
+
+def with_pooling(manifest: Manifest, fitted: dict[str, object]) -> Manifest:
+    """The manifest with the pooling that `python -m export.pooling` fitted."""
+    return manifest.model_copy(update={"series_pooling": SeriesPooling.model_validate(fitted["pooling"])})
 
 
 def _gate(
@@ -137,6 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--int8", action="store_true", help="add a quantised graph, if it is good enough")
     parser.add_argument("--fastshap", type=Path, metavar="FILE", help="trained explainer to put in")
     parser.add_argument("--quality", type=Path, metavar="FILE", help="what benchmarks.explanation_quality measured")
+    parser.add_argument("--pooling", type=Path, metavar="FILE", help="what export.pooling fitted")
     parser.add_argument("--cache", type=Path, metavar="DIR", default=Path("runs/cache"), help="default: %(default)s")
     options = parser.parse_args(arguments)
     console = Console(stderr=True, soft_wrap=True)
@@ -150,6 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
             int8=options.int8,
             fastshap=options.fastshap,
             quality=options.quality,
+            pooling=options.pooling,
         )
     except CannotRestore as error:
         console.print(f"cannot extend: {error}", style="red", markup=False)
