@@ -34,13 +34,18 @@ class StudyClaims:
     def claim(self, owner: str) -> StudyJob | None:
         """The job that has been due longest, or whose worker died; None where there is none. It is now `owner`'s."""
         waiting = and_(_row.status == "queued", _row.due <= time())
-        crashes = case((_row.status == "running", _row.crashes + 1), else_=_row.crashes)
-        job = self._leases.claim(owner, waiting, _row.due, {"crashes": crashes, "changed": time()})
+        crashes = case((_row.status == "running", _row.crashes + _row.begun), else_=_row.crashes)
+        values = {"crashes": crashes, "begun": 0, "changed": time()}
+        job = self._leases.claim(owner, waiting, _row.due, values)
         if job is None:
             return None
         with self._engine.connect() as connection:
             found = read_jobs(connection, _row.id == job, 1)
         return found[0] if found else None  # deleted since
+
+    def begin(self, job: str, owner: str) -> bool:
+        """Turn to it: from now on it is to blame when the worker dies."""
+        return self._leases.renew(job, owner, {"begun": 1})
 
     def renew(self, job: str, owner: str, progress: float) -> bool:
         """Keep the claim, and note progress, 0..1."""

@@ -26,6 +26,7 @@ from service.schemas import Problem
 from service.study_claims import Name
 from service.study_rows import Stage, StudyJob, StudyRequest
 from service.study_store import StudyStore
+from service.turns import Turns
 
 _IDLE_S = 0.5  # between looks for a job; another process may have stored it
 _SWEEP_S = 30.0  # between deletions of what expired
@@ -66,7 +67,8 @@ class Patience:
 
     Attributes:
         attempts: most runs.
-        crashes: most deaths of a worker that had it: what kills workers must not go round for ever.
+        crashes: most deaths of a worker that had it: what kills workers must not go round for ever. A study that
+            was there when a worker died runs alone in its process, so that no other is blamed for it.
         first_s: delay after the first failure; doubles with every further one.
         longest_s: longest delay.
     """
@@ -120,6 +122,7 @@ class StudyWorker:
     def __init__(self, store: StudyStore, steps: Steps, patience: Patience | None = None, lanes: int = 2) -> None:
         self._store, self._steps, self._patience = store, steps, patience or Patience()
         self._lanes = lanes
+        self._turns = Turns()
         self._tasks: list[asyncio.Task[None]] = []
         self._runs: set[_Run] = set()
         self._swept = -_SWEEP_S
@@ -166,7 +169,8 @@ class StudyWorker:
         self._runs.add(run)
         beat = asyncio.create_task(self._beat(run))
         try:
-            await self._run(run)
+            async with self._turns.turn(alone=run.job.crashes > 0):
+                await self._run(run)
         except Cancelled:
             STUDIES.labels("cancelled").inc()
         except RadiolucentError as error:
@@ -181,6 +185,7 @@ class StudyWorker:
 
     async def _run(self, run: _Run) -> None:
         job, request, claims = run.job, run.job.asked(), self._store.claims
+        run.must(await anyio.to_thread.run_sync(claims.begin, job.id, run.owner))
         if job.crashes > self._patience.crashes:
             raise _Poisoned(f"the service stopped {job.crashes} times while this study ran; it is not tried again")
         stage = job.stage
@@ -224,8 +229,7 @@ class StudyWorker:
                 done = await anyio.to_thread.run_sync(claims.retry, job.id, run.owner, delay, problem, again)
                 outcome = "retried"
         except Exception:  # noqa: BLE001 - the lease will run out, and the job be taken again
-            logger.exception("the studies' database failed")
-            return
+            return logger.exception("the studies' database failed")
         STUDIES.labels(outcome if done else "cancelled").inc()
 
     async def _beat(self, run: _Run) -> None:

@@ -36,6 +36,7 @@ studies = Table(
     Column("due", Float, nullable=False, index=True),
     Column("expires", Float, nullable=False, default=FOREVER),
     Column("crashes", Integer, nullable=False, default=0),
+    Column("begun", Integer, nullable=False, default=0),  # 1 once its worker has turned to it
     Column("again", Integer, nullable=False, default=0),  # asked for once more while it ran
     Column("progress", Float, nullable=False, default=0.0),
     Column("request", Text, nullable=False),
@@ -77,7 +78,7 @@ class StudyJob:
         changed: when its status or stage last changed.
         due: not run before.
         attempts: times that it was claimed.
-        crashes: times that its worker died.
+        crashes: times that its worker died over it.
         progress: 0..1.
         label: hashed UID of the series, for logs; empty where it is not known.
         size: bytes on disk; of one that is done, of the results kept for whoever asks.
@@ -110,7 +111,7 @@ def fresh() -> dict[str, object]:
     """Column values of a job that begins from its start."""
     now = time()
     begin: dict[str, object] = {"status": "queued", "stage": "waiting", "due": now, "changed": now, "expires": FOREVER}
-    return begin | {"again": 0, "attempts": 0, "crashes": 0, "progress": 0.0, "size": 0}
+    return begin | {"again": 0, "begun": 0, "attempts": 0, "crashes": 0, "progress": 0.0, "size": 0}
 
 
 def read_jobs(connection: Connection, which: ColumnElement[bool], limit: int) -> list[StudyJob]:

@@ -103,11 +103,13 @@ def test_a_dead_worker_is_noticed_counted_and_has_nothing_more_to_say(tmp_path):
     store = open_store(tmp_path, lease=0.2)
     job = submit(store)
     store.claims.claim("dead")
+    store.claims.begin(job.id, "dead")
     store.claims.advance(job.id, "dead", "fetched", "source", [b"one"])
     assert store.claims.claim("alive") is None
     time.sleep(0.3)
     again = store.claims.claim("alive")
     assert (again.id, again.stage, again.attempts, again.crashes) == (job.id, "fetched", 2, 1)
+    assert not store.claims.begin(job.id, "dead")
     assert not store.claims.renew(job.id, "dead", 0.5)
     assert not store.claims.advance(job.id, "dead", "answered", "results", [b"late"])
     assert not store.claims.finish(job.id, "dead")
@@ -116,6 +118,8 @@ def test_a_dead_worker_is_noticed_counted_and_has_nothing_more_to_say(tmp_path):
     store.claims.release(job.id, "dead")
     assert store.get(job.id).status == "running"
     assert store.claims.renew(job.id, "alive", 0.5)
+    time.sleep(0.3)
+    assert store.claims.claim("third").crashes == 1  # the second worker had not turned to it
     store.close()
 
 
