@@ -138,7 +138,7 @@ class Pipeline:
         more = method.outputs if method is not None else frozenset[str]()
         answers = await self.batchers[model].run([row.item.pixels for row in readable], more)
         inference_end = perf_counter()
-        explaining = partial(_explain_all, readable, answers, wish, served, method, self._view(served, job), job)
+        explaining = partial(_explain_all, readable, answers, wish, served, method, self.view(served, job), job)
         if method is None or method.budget == 0:
             found = await self._in_thread(explaining)
         else:
@@ -195,7 +195,7 @@ class Pipeline:
                 "a smaller budget, or set deadline_ms"
             )
 
-    def _view(self, served: Model, job: JobHandle | None) -> Waiting:
+    def view(self, served: Model, job: JobHandle | None) -> Waiting:
         """The model as an explanation may use it: a lane of its own, and an end."""
         if job is None:
             return Waiting(served.engine, self._lanes[EXPLANATION], lambda: False)

@@ -55,6 +55,7 @@ class SeriesAnswer:
         label: most probable class of the series.
         probabilities: pooled, by class, summing to 1.
         saliency: float32 `[S, H, W]` on the pixels of the slices, in logits, signed.
+        notes: what a reader must know of the pooling.
     """
 
     series: Series
@@ -65,3 +66,4 @@ class SeriesAnswer:
     label: str
     probabilities: dict[str, float]
     saliency: Float
+    notes: tuple[str, ...] = ()
