@@ -14,6 +14,7 @@
     │   ├── TooSlow                      422   for an answer at once; a job takes it
     │   ├── TooManyImages                413
     │   ├── TooLarge                     413
+    │   ├── NotDeidentifiable            422   what must not leave the house cannot be taken out
     │   └── UnreadableImage              422   fails alone; the other images of the request are answered
     │       ├── UnsupportedFormat        422
     │       ├── CorruptImage             422
@@ -165,6 +166,14 @@ class TooLarge(RequestError):
     status = 413
     kind = "too-large"
     title = "The upload is too large"
+
+
+class NotDeidentifiable(RequestError):
+    """An object that cannot be made safe to leave the house."""
+
+    status = 422
+    kind = "not-deidentifiable"
+    title = "The object cannot be de-identified"
 
 
 class UnreadableImage(RequestError):
