@@ -57,6 +57,8 @@ _PLUGINS = {
     uid.RLELossless: "pydicom",  # the Rust decoder panics on damaged data, past every `except Exception`
 }
 _JPEG2000_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)
+_JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+_JPEG_END = b"\xff\xd9"  # EOI (T.81 B.1.1.3)
 _SOF_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # T.81 B.1.1.3; F7: JPEG-LS (T.87)
 
 
@@ -88,7 +90,7 @@ def stored_frames(ds: Dataset, syntax: uid.UID, frames: int) -> Iterator[NDArray
     try:
         twelve_bit = syntax == uid.JPEGExtended12Bit and int(ds.BitsStored) > 8
         if syntax.is_encapsulated:
-            _check_codestreams(ds, frames)
+            _check_codestreams(ds, syntax, frames)
         if twelve_bit:
             yield from _twelve_bit_jpeg(ds, frames)
             return
@@ -108,8 +110,11 @@ def _require_decoder(syntax: uid.UID) -> None:
     raise UnsupportedTransferSyntax(f"no decoder for the transfer syntax {syntax.name}")
 
 
-def _check_codestreams(ds: Dataset, frames: int) -> None:
-    """Refuse frames whose own header contradicts the instance: a decoder allocates what the frame says."""
+def _check_codestreams(ds: Dataset, syntax: uid.UID, frames: int) -> None:
+    """Refuse frames whose own header contradicts the instance: a decoder allocates what the frame says.
+
+    And JPEG-LS without its end: the decoder counts bits that are not there, for ten seconds.
+    """
     expected = (int(ds.Columns), int(ds.Rows))
     for count, frame in enumerate(generate_frames(ds.PixelData, number_of_frames=frames)):
         if count == frames:
@@ -117,6 +122,8 @@ def _check_codestreams(ds: Dataset, frames: int) -> None:
         size = _codestream_size(frame)
         if size is not None and size != expected:
             raise CorruptImage("the compressed pixel data are of another size than the DICOM header says")
+        if syntax in _JPEG_LS and not frame.rstrip(b"\0").endswith(_JPEG_END):
+            raise CorruptImage("the compressed pixel data have no end")
 
 
 def _codestream_size(frame: bytes) -> tuple[int, int] | None:
