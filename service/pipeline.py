@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, log10
 from time import perf_counter
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
-import numpy as np
 
+from service.answers import explanation_answer
 from service.batching import Answer, Batcher
 from service.bundle import Kind, Manifest
 from service.errors import InvalidParameter, Overloaded, TooManyImages, TooSlow, UnknownTarget, UnreadableImage
@@ -37,7 +35,7 @@ from service.schemas import (
     Result,
 )
 from service.settings import Settings
-from service.types import Attribution, Float, Frame, Item, Target
+from service.types import Attribution, Frame, Item, Target
 
 T = TypeVar("T")
 PREDICT = "none"  # the method label of metrics where nothing is explained
@@ -291,29 +289,7 @@ def _answer(
 
 def _explanation(row: _Read, attribution: Attribution, manifest: Manifest, *, overlay: bool) -> ExplanationAnswer:
     picture = overlay_png(row.frame, row.item.region, attribution) if overlay else None
-    (described,) = [e for e in manifest.explanations if e.method == attribution.method]
-    return ExplanationAnswer(
-        method=attribution.method,
-        target=attribution.target.name,
-        against=attribution.target.against_name,
-        shape=(attribution.values.shape[0], attribution.values.shape[1]),
-        saliency=_numbers(attribution.values),
-        exact=attribution.exact,
-        parameters=attribution.parameters,
-        evaluations=attribution.evaluations,
-        additivity_error=attribution.additivity_error,
-        interval=None if attribution.interval is None else _numbers(attribution.interval),
-        stopped=attribution.stopped,
-        quality=described.quality,
-        overlay=base64.b64encode(picture).decode() if picture is not None else None,
-    )
-
-
-def _numbers(values: Float) -> list[list[float]]:
-    """Rows of numbers, rounded at the seventh digit of the largest, as float32 is."""
-    largest = float(np.abs(values).max())
-    digits = 7 - ceil(log10(largest)) if largest > 0 else 0
-    return np.round(values.astype(np.float64), digits).tolist()
+    return explanation_answer(attribution, manifest, picture)
 
 
 def kind_warnings(frame: Frame, kind: Kind) -> list[str]:
