@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -12,8 +13,8 @@ from service.slices import (
     Slice,
     frame_of_reference,
     is_localiser,
+    pixel_digest,
     place_in_acquisition,
-    same_image,
     sop_instance,
 )
 
@@ -89,10 +90,12 @@ def _parallel(slices: Sequence[Slice]) -> list[bool] | None:
 
 def _first_of_their_kind(slices: Sequence[Slice]) -> list[bool]:
     """Which slices are not the same image at the same place as one before; those without a place are never."""
+    places = [(one.position, one.orientation) for one in slices]
+    crowded = {place for place, count in Counter(places).items() if count > 1 and place[0] is not None}
     seen: set[object] = set()
     first: list[bool] = []
-    for one in slices:
-        key = same_image(one) if one.position is not None else None
+    for one, place in zip(slices, places, strict=True):
+        key = (place, pixel_digest(one)) if place in crowded else None
         first.append(key is None or key not in seen)
         seen.add(key)
     return first

@@ -100,9 +100,9 @@ def functional_group(ds: Dataset, index: int, keyword: str) -> Dataset:
     Returns:
         The frame's own item, the shared one, or the data set itself.
     """
-    groups: list[Any] = list(ds.get("PerFrameFunctionalGroupsSequence") or [])
-    shared: list[Any] = list(ds.get("SharedFunctionalGroupsSequence") or [])
-    for group in [*groups[index : index + 1], *shared[:1]]:
+    groups: Any = ds.get("PerFrameFunctionalGroupsSequence") or ()
+    shared: Any = ds.get("SharedFunctionalGroupsSequence") or ()
+    for group in (*groups[index : index + 1], *shared[:1]):
         if items := group.get(keyword):
             return items[0]
     return ds

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from service.codecs import FILE_ERRORS
@@ -131,11 +132,10 @@ def place_in_acquisition(one: Slice) -> tuple[float, ...]:
     return (*(inf if value is None else value for value in found), one.number)
 
 
-def same_image(one: Slice) -> tuple[object, ...]:
-    """A key that two slices share if they show the same pixels in the same place."""
+def pixel_digest(one: Slice) -> tuple[object, ...]:
+    """What slices share that show the same pixels."""
     pixels = one.frame.pixels
-    digest = hashlib.blake2b(pixels.tobytes()).digest()
-    return digest, pixels.dtype.str, pixels.shape, one.position, one.orientation
+    return hashlib.blake2b(np.ascontiguousarray(pixels)).digest(), pixels.dtype.str, pixels.shape
 
 
 def body_part(header: Dataset) -> str:
