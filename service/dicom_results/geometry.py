@@ -26,10 +26,9 @@ def place_frames(ds: Dataset, slices: Sequence[Slice], source: Source) -> None:
     for keyword in _GROUPS:
         shared.pop(keyword, None)
     if source.volume:
-        shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = _orientation(slices[0]), _measures(slices[0])
-        if len(slices) > 1:
-            gap = float(np.median(np.abs(np.diff(distances(slices)))))
-            shared.PixelMeasuresSequence[0].SpacingBetweenSlices = decimals((gap,))[0]
+        gap = float(np.median(np.abs(np.diff(distances(slices))))) if len(slices) > 1 else None
+        shared.PlaneOrientationSequence = _orientation(slices[0])
+        shared.PixelMeasuresSequence = _measures(slices[0], gap)
     index_of = {str(one.SOPInstanceUID): index for index, one in enumerate(source.stand_ins)}
     for frame in ds.PerFrameFunctionalGroupsSequence:
         derived_from = frame.DerivationImageSequence[0].SourceImageSequence[0]
@@ -74,9 +73,12 @@ def _orientation(one: Slice) -> list[Dataset]:
     return [item]
 
 
-def _measures(one: Slice) -> list[Dataset]:
+def _measures(one: Slice, gap: float | None = None) -> list[Dataset]:
+    """Pixel Measures; an unknown thickness, which must be there, is taken from the gap or from the spacing of rows."""
     item = Dataset()
-    item.PixelSpacing = decimals(one.spacing or ())
-    if one.thickness is not None:
-        item.SliceThickness = decimals((one.thickness,))[0]
+    spacing = one.spacing or (1.0, 1.0)
+    item.PixelSpacing = decimals(spacing)
+    item.SliceThickness = decimals((one.thickness or gap or spacing[0],))[0]
+    if gap is not None:
+        item.SpacingBetweenSlices = decimals((gap,))[0]
     return [item]

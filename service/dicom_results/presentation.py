@@ -1,4 +1,4 @@
-"""How source and map belong on one screen: Advanced Blending Presentation State (PS3.3 A.33.8, C.11.29)."""
+"""How source and map belong on one screen: Advanced Blending Presentation State (PS3.3 A.33.7, C.11.33)."""
 
 from __future__ import annotations
 
@@ -78,9 +78,14 @@ def _map(making: Making, parametric_map: Dataset) -> AdvancedBlending:
 
     peak = peak_of(making)
     window = SoftcopyVOILUTTransformation(peak / 2, peak, voi_lut_function="LINEAR_EXACT")
-    return AdvancedBlending(
+    item = AdvancedBlending(
         [parametric_map], 2, voi_lut_transformations=[window], palette_color_lut_transformation=inferno()
     )
+    value, threshold = Dataset(), Dataset()
+    value.ThresholdValue = 0.0
+    threshold.ThresholdType, threshold.ThresholdValueSequence = "GREATER_THAN", [value]
+    item.ThresholdSequence = [threshold]  # where nothing is positive, the source stays as bright as it is
+    return item
 
 
 def _rescale(gradings: list[Grading]) -> ModalityLUTTransformation | None:

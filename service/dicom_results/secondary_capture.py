@@ -7,7 +7,6 @@ from pydicom.dataset import Dataset
 
 from service.dicom_results.concepts import SOURCE_IMAGE
 from service.dicom_results.instance import RESEARCH, Making, arguments, finish
-from service.dicom_results.parametric_map import peak_of
 from service.rendering import overlay
 
 _LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
@@ -19,7 +18,8 @@ def make_secondary_captures(making: Making) -> list[Dataset]:
     One scale holds for the whole series: the brightest colour is the series' largest positive value. The images have no
     place in the frame of reference and no pixel spacing: footer and enlargement would make measurements on them wrong.
     """
-    return [_capture(making, index, peak_of(making)) for index in range(len(making.answer.slices))]
+    peak = max(float(making.answer.saliency.max()), 0.0)
+    return [_capture(making, index, peak) for index in range(len(making.answer.slices))]
 
 
 def _capture(making: Making, index: int, peak: float) -> Dataset:

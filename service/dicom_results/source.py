@@ -85,6 +85,8 @@ def read_source(series: Series, key: str) -> Source:
     notes = ["values of the source's patient or study that are not valid were not copied"] if left_out else []
     places = {frame_of_reference(one) for one in series.slices}
     placed = len(places) == 1 and None not in places
+    if placed and not all(one.thickness for one in series.slices):
+        notes.append("slice thickness is not known: the distance between slices, or that between rows, stands for it")
     volume = placed and _is_volume(series.slices)
     stand_ins = [_stand_in(one, series, stable_uid(key, "stand-in", i)) for i, one in enumerate(series.slices)]
     for index, ds in enumerate(stand_ins):
