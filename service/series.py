@@ -143,6 +143,9 @@ def _series(study: str, series: str, instances: Sequence[_Instance]) -> Series:
         notes.append("no usable Study or Series Instance UID")
     if any(instance.damaged for instance in instances):
         notes.append("elements of the header that cannot be read are ignored")
+    modalities = {text(header, "Modality") for header in headers}
+    if modalities and (len(modalities) > 1 or "" in modalities):
+        notes.append("the modality is missing, or not the same for all instances")
     sides = {side for side in map(laterality, slices) if side}
     return Series(
         study=study,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-import numpy as np
 from pydicom.dataset import Dataset
 
 from service.codecs import FILE_ERRORS
@@ -135,7 +134,7 @@ def place_in_acquisition(one: Slice) -> tuple[float, ...]:
 def pixel_digest(one: Slice) -> tuple[object, ...]:
     """What slices share that show the same pixels."""
     pixels = one.frame.pixels
-    return hashlib.blake2b(np.ascontiguousarray(pixels)).digest(), pixels.dtype.str, pixels.shape
+    return hashlib.blake2b(pixels.tobytes()).digest(), pixels.dtype.str, pixels.shape
 
 
 def body_part(header: Dataset) -> str:

@@ -392,6 +392,15 @@ def test_values_that_make_no_sense_are_none(keyword: str, value: Any, attribute:
     assert found.slices[0].frame.pixels.shape == (40, 48)
 
 
+@pytest.mark.parametrize(("value", "most"), [(None, "MR"), ("CT", "MR")])
+def test_a_modality_that_is_missing_or_another_is_noted(value: Any, most: str) -> None:
+    series = classic_mr(IMAGES)
+    series[0].Modality = value
+    found = read(series)
+    assert found.modality == most
+    assert found.notes == ("the modality is missing, or not the same for all instances",)
+
+
 def test_almost_unit_directions_are_made_so() -> None:
     found = read(classic_mr(IMAGES[:1], ImageOrientationPatient=[0.999, 0, 0, 0, 1.001, 0]))
     assert found.slices[0].orientation == (1, 0, 0, 0, 1, 0)
