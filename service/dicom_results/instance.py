@@ -6,14 +6,13 @@ import re
 from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from service.dicom_results.concepts import SCHEME, private_scheme
 from service.dicom_results.geometry import place_frames
-from service.dicom_results.identity import answer_key, stable_uid
+from service.dicom_results.identity import answer_key, service_version, stable_uid
 from service.dicom_results.options import KINDS, Kind, Options
 from service.dicom_results.patient import copy_valid
 from service.dicom_results.references import put_references
@@ -22,7 +21,10 @@ from service.series_answer import SeriesAnswer
 
 MANUFACTURER = "Radiolucent"
 RESEARCH = "Research use only: not a medical device. A saliency map is model evidence, not a lesion outline."
-_CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
+PAIRED = frozenset(("BREAST", "EYE", "RETINA", "KIDNEY", "KNEE", "LUNG", "SHOULDER", "HIP", "ELBOW", "WRIST", "ANKLE"))
+UNPAIRED = frozenset(
+    ("ABDOMEN", "BRAIN", "CHEST", "CSPINE", "HEAD", "HEART", "LIVER", "LSPINE", "NECK", "PELVIS", "PROSTATE", "SKULL")
+)
 _NO_DATE, _NO_TIME = "19000101", "000000"
 _DATES = ("Content", "Acquisition", "Series", "Study")
 
@@ -118,14 +120,6 @@ def algorithm_name(making: Making) -> str:
     return _long_string(making.answer.manifest.id)
 
 
-def service_version() -> str:
-    """Version of this service."""
-    try:
-        return f"radiolucent {version('radiolucent')}"
-    except PackageNotFoundError:
-        return "radiolucent, not installed"
-
-
 def uses_private_codes(ds: Dataset) -> bool:
     """Whether a code of the private scheme is used anywhere in the object."""
     for element in ds:
@@ -174,21 +168,19 @@ def _set_dimensions(ds: Dataset, making: Making) -> None:
 
 
 def _set_body_part(ds: Dataset, making: Making) -> None:
-    """Body part and side (PS3.3 C.7.3.1); the side is empty where neither is known, and absent where there is none.
+    """Body part and side (PS3.3 C.7.3.1).
 
-    A segment names its anatomic region, with the side, instead; the series of reports has neither (C.17.1).
+    The side must be there, if only empty, with a part of which there are two, or with none, and must not be there with
+    another part. A part that is in neither list is therefore not named. A Segmentation has its region in the segment,
+    the series of a report has neither (C.17.1).
     """
-    series = making.answer.series
-    body_part, laterality = series.body_part, series.laterality
-    body_part = body_part if _CODE_STRING.fullmatch(body_part) else ""
-    if body_part:
-        ds.BodyPartExamined = body_part
-    if ds.Modality == "SR" or any("AnatomicRegionSequence" in segment for segment in ds.get("SegmentSequence", ())):
+    if ds.Modality in ("SEG", "SR"):
         return
-    if laterality in ("R", "L"):
-        ds.Laterality = laterality
-    elif not body_part:
-        ds.Laterality = ""
+    body_part, laterality = making.answer.series.body_part, making.answer.series.laterality
+    if body_part in PAIRED or body_part in UNPAIRED:
+        ds.BodyPartExamined = body_part
+    if body_part not in UNPAIRED:
+        ds.Laterality = laterality if laterality in ("R", "L") else ""
 
 
 def _moment(header: Dataset) -> tuple[str, str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydicom.dataset import Dataset
 
@@ -15,11 +15,10 @@ _OF_INSTANCES = ("ReferencedInstanceSequence", "ReferencedSOPSequence")
 
 def put_references(ds: Dataset, source: Source) -> None:
     """Let every reference of `ds` to a stand-in name the instance, and the frame, that it stands for."""
-    names = {str(one.SOPInstanceUID): real for one, real in zip(source.stand_ins, source.references, strict=True)}
-    _replace(ds, names)
+    _replace(ds, source.real)
 
 
-def _replace(ds: Dataset, names: dict[str, Reference]) -> None:
+def _replace(ds: Dataset, names: Mapping[str, Reference]) -> None:
     for element in ds:
         if element.VR != "SQ":
             continue
@@ -29,7 +28,7 @@ def _replace(ds: Dataset, names: dict[str, Reference]) -> None:
             _replace_items(element.value, names, frames=element.keyword in _OF_FRAMES)
 
 
-def _replace_items(items: list[Dataset], names: dict[str, Reference], *, frames: bool) -> None:
+def _replace_items(items: list[Dataset], names: Mapping[str, Reference], *, frames: bool) -> None:
     """Name the real instances in the items of one sequence, each of them once."""
     kept: dict[str, Dataset] = {}
     for item in list(items):

@@ -9,6 +9,12 @@ from service.dicom_results.concepts import SOURCE_IMAGE
 from service.dicom_results.instance import RESEARCH, Making, arguments, finish
 from service.rendering import overlay
 
+_COPIED = (
+    "RecognizableVisualFeatures",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
 _LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
 
 
@@ -42,11 +48,9 @@ def _capture(making: Making, index: int, peak: float) -> Dataset:
     if orientation is None:
         ds["PatientOrientation"].value = None
     ds.BurnedInAnnotation = stand_in.get("BurnedInAnnotation") or "NO"
-    for keyword in ("RecognizableVisualFeatures", "LossyImageCompression"):
+    for keyword in _COPIED:
         if stand_in.get(keyword):
             setattr(ds, keyword, stand_in[keyword].value)
-    ds.LossyImageCompressionRatio = stand_in.get("LossyImageCompressionRatio")
-    ds.LossyImageCompressionMethod = stand_in.get("LossyImageCompressionMethod")
     ds.DerivationDescription = RESEARCH
     ds.ImageComments = RESEARCH
     ds.SourceImageSequence = [_source(stand_in)]

@@ -10,7 +10,7 @@ through highdicom, whose warnings quote names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,7 @@ class Source:
     Attributes:
         stand_ins: one for each slice.
         references: what they stand for, in their order.
+        real: the same by the stand-ins' SOP Instance UIDs.
         placed: every slice has a place in the same frame of reference.
         volume: and they are parallel, spaced alike within the plane, and no two lie in one place.
         subject: the modules of patient and study, to be copied into every object.
@@ -61,6 +62,7 @@ class Source:
 
     stand_ins: tuple[Dataset, ...]
     references: tuple[Reference, ...]
+    real: Mapping[str, Reference]
     placed: bool
     volume: bool
     subject: Dataset
@@ -91,7 +93,9 @@ def read_source(series: Series, key: str) -> Source:
     stand_ins = [_stand_in(one, series, stable_uid(key, "stand-in", i)) for i, one in enumerate(series.slices)]
     for index, ds in enumerate(stand_ins):
         _invent_place(ds, index, stable_uid(key, "nowhere"))
-    return Source(tuple(stand_ins), tuple(map(_reference, series.slices)), placed, volume, subject, tuple(notes))
+    references = tuple(map(_reference, series.slices))
+    real = {str(ds.SOPInstanceUID): one for ds, one in zip(stand_ins, references, strict=True)}
+    return Source(tuple(stand_ins), references, real, placed, volume, subject, tuple(notes))
 
 
 def frame_of_reference(one: Slice) -> str | None:

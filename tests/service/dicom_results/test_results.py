@@ -246,6 +246,29 @@ def test_a_source_without_any_date_gives_a_fixed_one_and_a_note() -> None:
     assert any("no date" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("side", ["R", "B", ""])
+@pytest.mark.parametrize("body_part", ["BRAIN", "RETINA", "TOE", "", "NO\\SUCH"])
+def test_body_part_and_side_are_valid_together(side: str, body_part: str, tmp_path: Path) -> None:
+    one = answer("classic, one slice")
+    found = make_results(replace(one, series=replace(one.series, laterality=side, body_part=body_part)), KINDS)
+    assert all(not errors_in(path) for path in written(found.objects, tmp_path))
+    (capture,) = of_kind(found, "secondary_capture")
+    assert capture.get("Laterality") == (None if body_part == "BRAIN" else "R" if side == "R" else "")
+    assert capture.get("BodyPartExamined") == (body_part if body_part in ("BRAIN", "RETINA") else None)
+
+
+def test_lossy_sources_stay_marked_and_what_is_burned_in_too(tmp_path: Path) -> None:
+    lossy = {"LossyImageCompression": "01", "LossyImageCompressionRatio": "12.5", "BurnedInAnnotation": "YES"}
+    lossy["LossyImageCompressionMethod"] = "ISO_10918_1"
+    found = make_results(answer_for(classic_mr(images(1), "lossy", **lossy)), KINDS)
+    assert all(not errors_in(path) for path in written(found.objects, tmp_path))
+    for kind in ("parametric_map", "segmentation", "secondary_capture"):
+        assert of_kind(found, kind)[0].LossyImageCompression == "01"
+    assert of_kind(found, "secondary_capture")[0].BurnedInAnnotation == "YES"
+    (clean,) = of_kind(results("classic, one slice"), "secondary_capture")
+    assert "LossyImageCompressionRatio" not in clean
+
+
 def test_a_class_that_highdicom_does_not_know_is_referred_to_all_the_same(tmp_path: Path) -> None:
     private = "1.2.3.4.5"
     found = make_results(answer_for(classic_mr(images(2), "private", SOPClassUID=private)), KINDS)
