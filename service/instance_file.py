@@ -74,19 +74,24 @@ class InstanceWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._file = os.fdopen(descriptor, "ab")
-        self.size = 0
+        self._file = os.fdopen(descriptor, "ab", buffering=0)
+        self.size = os.fstat(descriptor).st_size
         self._synced_name = False
 
     def add(self, content: bytes) -> None:
-        """Append an instance; it is not yet safe."""
-        self._file.write(_HEAD.pack(len(content), zlib.crc32(content)))
-        self._file.write(content)
+        """Append an instance; it is not yet safe. Raises OSError, with the file as it was before."""
+        try:
+            for piece in (_HEAD.pack(len(content), zlib.crc32(content)), content):
+                left = memoryview(piece)
+                while left:
+                    left = left[self._file.write(left) :]
+        except OSError:
+            self._file.truncate(self.size)  # what comes next must not stand behind half a record
+            raise
         self.size += _HEAD.size + len(content)
 
     def sync(self) -> None:
         """Return once everything added is on disk."""
-        self._file.flush()
         os.fsync(self._file.fileno())
         if not self._synced_name:
             sync_folder(self._path.parent)

@@ -140,7 +140,10 @@ class HeldUpload:
         self._writer.sync()
         return True
 
-    def close(self, hold: float) -> None:
-        """Nothing more is expected: due after `hold` seconds."""
-        self._writer.close()
+    def end(self, hold: float) -> None:
+        """Nothing more is expected: due after `hold` seconds, unless more comes in spite of it."""
         self._store.release_held(self.job, hold)
+
+    def close(self) -> None:
+        """Nothing more will be added."""
+        self._writer.close()

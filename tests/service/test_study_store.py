@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -278,7 +280,8 @@ def test_instances_that_come_one_by_one_hold_the_job_back(store):
     assert held.add(b"one")
     assert store.claims.claim("me") is None
     assert held.add(b"two")
-    held.close(0)
+    held.end(0)
+    held.close()
     assert store.claims.claim("me").id == held.job
     assert list(store.claims.file(held.job, "source")) == [b"one", b"two"]
 
@@ -293,7 +296,7 @@ def test_a_job_whose_receiver_died_becomes_due_with_all_that_was_confirmed(tmp_p
     claimed = store.claims.claim("me")
     assert list(store.claims.file(claimed.id, "source")) == [b"one"]
     assert not held.add(b"two")  # too late: it must become another job
-    held.close(0)
+    held.close()
     assert store.get(claimed.id).status == "running"
     store.close()
 
@@ -303,7 +306,7 @@ def test_a_series_may_not_grow_without_bound(store):
     with pytest.raises(TooLarge):
         held.add(bytes(101))
     assert held.add(bytes(20))
-    held.close(0)
+    held.close()
 
 
 def test_an_incomplete_last_record_is_not_read_and_damage_before_it_is_noticed(tmp_path):
@@ -326,6 +329,28 @@ def test_an_incomplete_last_record_is_not_read_and_damage_before_it_is_noticed(t
     file.unlink()
     with pytest.raises(StageLost):
         list(InstanceFile(file))
+
+
+def test_a_full_disk_leaves_no_half_record_behind(tmp_path):
+    file, code = (
+        tmp_path / "instances",
+        """
+import resource, signal, sys
+from pathlib import Path
+from service.instance_file import InstanceWriter
+writer = InstanceWriter(Path(sys.argv[1]))
+writer.add(b"first")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 1000))
+try:
+    writer.add(bytes(200))
+except OSError:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    writer.add(b"second")
+""",
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=True)
+    assert list(InstanceFile(file)) == [b"first", b"second"]
 
 
 def test_a_file_of_a_stage_is_whole_or_absent(tmp_path):
