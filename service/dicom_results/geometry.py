@@ -54,8 +54,10 @@ def _place_frame(frame: Dataset, index: int, slices: Sequence[Slice], source: So
     if source.placed:
         frame.PlaneOrientationSequence = _orientation(slices[index])
         frame.PixelMeasuresSequence = _measures(slices[index])
-    frame.FrameContentSequence[0].StackID = "1"
-    frame.FrameContentSequence[0].InStackPositionNumber = index + 1
+    content = frame.FrameContentSequence[0]
+    content.StackID, content.InStackPositionNumber = "1", index + 1
+    indices = content.DimensionIndexValues  # of the segment, where there is one, and of the place
+    content.DimensionIndexValues = [indices[0], index + 1] if content["DimensionIndexValues"].VM > 1 else [index + 1]
 
 
 def _order_by_stack(ds: Dataset) -> None:

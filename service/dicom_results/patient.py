@@ -11,6 +11,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import validate_value
 
+from service.dicom_results.modules import patient_and_study_keywords
+
 REQUIRED = (
     "PatientName",
     "PatientID",
@@ -49,14 +51,8 @@ def copy_patient_and_study(header: Dataset) -> tuple[Dataset, bool]:
     Returns:
         The copy, and whether anything was left out.
     """
-    from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map
-
-    modules = [
-        one["key"] for one in get_iod_module_map()["secondary-capture-image"] if one["ie"] in ("Patient", "Study")
-    ]
-    attributes = get_module_attribute_map()
-    keywords = [str(item["keyword"]) for key in modules for item in attributes[key] if not item["path"]]
-    copy, left_out = copy_valid(header, [keyword for keyword in keywords if keyword != "StudyInstanceUID"])
+    keywords = [keyword for keyword in patient_and_study_keywords() if keyword != "StudyInstanceUID"]
+    copy, left_out = copy_valid(header, keywords)
     for keyword in REQUIRED:
         if keyword not in copy:
             setattr(copy, keyword, None)

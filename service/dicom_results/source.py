@@ -19,6 +19,7 @@ from pydicom.uid import UID, SecondaryCaptureImageStorage
 from pydicom.valuerep import format_number_as_ds
 
 from service.dicom_results.identity import stable_uid
+from service.dicom_results.modules import may_have_frames
 from service.dicom_results.patient import REQUIRED, copy_equipment, copy_patient_and_study, copy_valid
 from service.series import Series
 from service.slices import Slice
@@ -150,7 +151,7 @@ def decimals(values: Iterable[float]) -> list[str]:
 
 
 def _reference(one: Slice) -> Reference:
-    header = one.header
-    frames = integer(header, "NumberOfFrames") or 1
-    names = uid_of(header, "SOPClassUID"), uid_of(header, "SOPInstanceUID")
-    return Reference(*names, one.number if frames > 1 else None)
+    """The frame is named where there are several, unless the class knows none: then the source is not valid."""
+    sop_class = uid_of(one.header, "SOPClassUID")
+    several = (integer(one.header, "NumberOfFrames") or 1) > 1 and may_have_frames(sop_class)
+    return Reference(sop_class, uid_of(one.header, "SOPInstanceUID"), one.number if several else None)

@@ -82,6 +82,16 @@ def _without_pixels_of(answer: SeriesAnswer, index: int) -> SeriesAnswer:
     return replace(answer, series=series, slices=tuple(answer.slices[i] for i in kept), saliency=answer.saliency[kept])
 
 
+def _weakened(answer: SeriesAnswer, index: int) -> SeriesAnswer:
+    """The same answer with little evidence in one slice."""
+    share = np.ones((len(answer.slices), 1, 1), np.float32)
+    share[index] = 0.1
+    slices = list(answer.slices)
+    saliency = slices[index].saliency
+    slices[index] = replace(slices[index], saliency=replace(saliency, values=saliency.values * np.float32(0.1)))
+    return replace(answer, saliency=answer.saliency * share, slices=tuple(slices))
+
+
 def repeated(count: int = 2) -> list[Dataset]:
     """A series whose places are each imaged twice, as over time."""
     times = [classic_mr(images()[:count], f"time {time}") for time in range(2)]
@@ -106,5 +116,6 @@ SOURCES = {
     "left eye": lambda: answer_for([ophthalmic_tomography(images(2), "left", laterality="L")], RETINA),
     "repeated": lambda: answer_for(repeated()),
     "nowhere": lambda: answer_for(classic_mr(images(), "nowhere", **NOWHERE)),
+    "nowhere, weak slices": lambda: _weakened(answer("nowhere"), 1),
     "inverse": lambda: answer_for(classic_mr(images(), "inverse", PhotometricInterpretation="MONOCHROME1")),
 }
