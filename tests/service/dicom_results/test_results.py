@@ -309,7 +309,6 @@ def test_colour_sources_are_blended_as_they_are(tmp_path: Path) -> None:
     [
         "CT_small.dcm",
         "MR_small_bigendian.dcm",
-        "emri_small.dcm",
         "rtdose.dcm",
         "SC_rgb_rle_2frame.dcm",
         "examples_palette.dcm",
