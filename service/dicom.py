@@ -193,6 +193,8 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
     for index, stored in enumerate(stored_frames(ds, described.syntax, described.frames)):
         frame_name = name if described.frames == 1 else f"{name}#{index + 1}"
         if described.photometric in _GREY:
+            if stored.ndim != 2:  # several samples a pixel
+                raise CorruptImage("the DICOM pixel data do not fit the photometric interpretation")
             grading = read_grading(ds, index)
             pixels, colour, notes = grade(stored, grading), 0.0, described.notes + grading.notes
         else:
