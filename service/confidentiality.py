@@ -95,8 +95,8 @@ TEXT_VRS = _words("AE AS DA DT LO LT PN SH ST TM UC UN UR UT")
 BULK_VRS = _words("OB OD OF OL OV OW UN")
 NUMBER_VRS = _words("AT DS FD FL IS SL SS SV UL US UV")
 
-# Text items of reports (PS3.16): the algorithm's name, version and parameters (TID 4019), the observing device's name,
-# manufacturer and model (TID 1004), the identifier of a measurement group (TID 1501).
-KEPT_CONTENT = _words("111001 111002 111003 121013 121014 121015 112039")
+# Text items of reports (PS3.16): the algorithm's name, version, parameters and maker (TID 4019), the observing device's
+# name, manufacturer and model (TID 1004), the identifier of a measurement group (TID 1501).
+KEPT_CONTENT = _words("111001 111002 111003 122405 121013 121014 121015 112039")
 # Items about the subject (TID 1007): name, identifier, birth date, sex, age, species, breed.
 REMOVED_CONTENT = _words("121029 121030 121031 121032 121033 121034 121036")
