@@ -27,6 +27,8 @@ from service.pipeline import PREDICT, Wish
 from service.registry import Model
 from service.schemas import RESEARCH_NOTICE, MethodDescription, ModelDescription, Models, Problem, Readiness, Result
 from service.settings import Settings
+from service.study_desk import StudyDesk
+from service.study_routes import add_study_routes
 
 _ASSETS = "/static_content"  # BentoML's copy of Swagger UI: the documentation needs no other host
 
@@ -60,6 +62,7 @@ def make_api(version: str) -> FastAPI:
     api.add_middleware(Guard)
     _add_routes(api)
     add_job_routes(api)
+    add_study_routes(api)
     return api
 
 
@@ -73,6 +76,7 @@ def set_up_jobs(api: FastAPI, settings: Settings) -> None:
         settings.jobs_database, lease=settings.job_lease_s, ttl=settings.job_ttl_s, limit=settings.max_jobs
     )
     api.state.job_worker = JobWorker(api.state.jobs, api.state.pipeline)
+    api.state.desk = StudyDesk(settings, api.state.pipeline)
 
 
 def _add_routes(api: FastAPI) -> None:
@@ -246,6 +250,7 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        self.api.state.desk.worker.start()
         self.api.state.job_worker.start()  # with the first request or probe: there is an event loop now
         if scope["path"] == "/readyz":
             registry = self.api.state.pipeline.registry

@@ -140,7 +140,7 @@ class Pipeline:
         if method is None or method.budget == 0:
             found = await self._in_thread(explaining)
         else:
-            found = await self._explain_slowly(explaining, bounded=job is None)
+            found = await self.explain_slowly(explaining, bounded=job is None)
         ready = iter(found)
         results = [next(ready) if isinstance(row, _Read) else row for row in decoded]
         end = perf_counter()
@@ -199,7 +199,7 @@ class Pipeline:
             return Waiting(served.engine, self._lanes[EXPLANATION], lambda: False)
         return Waiting(served.engine, self._lanes[JOB], job.cancelled)
 
-    async def _explain_slowly(self, explaining: Callable[[], T], *, bounded: bool) -> T:
+    async def explain_slowly(self, explaining: Callable[[], T], *, bounded: bool) -> T:
         """In a thread that decoding does not need.
 
         Raises:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.dicom_results import DEFAULT_KINDS, Kind, Results, make_results
-from service.errors import UnknownTarget
+from service.errors import TooSlow, UnknownTarget
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Options, Question, run_together
 from service.pooling import pool
@@ -83,6 +83,8 @@ def answer_studies(
     rules: Sequence[Rule],
     view: Callable[[Model], Waiting],
     progress: Callable[[float], None] = lambda share: None,
+    *,
+    limit_s: float | None = None,
 ) -> Iterator[SeriesResult]:
     """Answer every series of some instances.
 
@@ -93,18 +95,21 @@ def answer_studies(
         rules: which of them answers what.
         view: a model as this work may use it.
         progress: told the share done, 0..1.
+        limit_s: seconds that the answer may be expected to take; None for any.
 
     Yields:
         One result for each series, also for those that no rule matches.
 
     Raises:
         UnknownModel, UnknownMethod, UnknownTarget, TooManyImages, BudgetTooSmall, DeadlineTooShort, Cancelled.
+        TooSlow: beyond the limit; nothing was computed.
     """
     chosen: list[tuple[Series, Selection]] = []
     for series in read_series(contents):
         selection = Selection((wish.model,), ()) if wish.model and series.slices else select(series, rules)
         chosen.append((series, selection))
     total = sum(len(series.slices) * len(selection.models) for series, selection in chosen) or 1
+    _check_cost(chosen, wish, registry, limit_s)
     done = 0
     for series, selection in chosen:
         answers: list[SeriesAnswer] = []
@@ -120,6 +125,22 @@ def answer_studies(
         results = tuple(make_results(answer, wish.kinds) for answer in answers)
         yield SeriesResult(series, selection, tuple(answers), results)
     progress(1.0)
+
+
+def _check_cost(
+    chosen: Sequence[tuple[Series, Selection]], wish: StudyWish, registry: Registry, limit_s: float | None
+) -> None:
+    seconds = 0.0
+    for series, selection in chosen:
+        for model in map(registry.model, selection.models):
+            manifest = model.bundle.manifest
+            method = find_method(wish.method or manifest.default_explanation, manifest)
+            seconds += len(series.slices) * model.costs.of(method, wish.options) / 1000
+    if limit_s is not None and seconds > limit_s:
+        raise TooSlow(
+            f"this would take about {seconds:.0f} s, and an answer at once may take {limit_s:g} s: let the results be "
+            "stored to an archive (the parameter store), or ask for a cheaper method"
+        )
 
 
 def answer_series(
