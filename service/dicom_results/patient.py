@@ -36,6 +36,7 @@ _VALUES = {
     "PatientSexNeutered": re.compile(r"ALTERED|UNALTERED"),
     "LongitudinalTemporalInformationModified": re.compile(r"UNMODIFIED|MODIFIED|REMOVED"),
 }
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")  # not tab, line feed, form feed, carriage return (PS3.5 6.1.3)
 _FRACTION = re.compile(r"(\d{6})\.(\d{7,})")
 
 
@@ -97,7 +98,7 @@ def _valid(header: Dataset, keyword: str) -> DataElement | None:
         pattern = _VALUES.get(keyword)
         for text in texts:
             validate_value(vr, _convert(vr, text), config.RAISE)
-            if pattern is not None and not pattern.fullmatch(text):
+            if _CONTROL.search(text) or (pattern is not None and not pattern.fullmatch(text)):
                 return None
         converted = [_convert(vr, text) for text in texts]
     except (AttributeError, KeyError, LookupError, NotImplementedError, OverflowError, TypeError, ValueError):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from service.dicom_results.concepts import SOURCE_IMAGE
 from service.dicom_results.instance import RESEARCH, Making, arguments, finish
+from service.dicom_results.references import instance_item
+from service.dicom_results.source import Reference
 from service.rendering import overlay
 
 _COPIED = (
@@ -25,44 +30,55 @@ def make_secondary_captures(making: Making) -> list[Dataset]:
     place in the frame of reference and no pixel spacing: footer and enlargement would make measurements on them wrong.
     """
     peak = max(float(making.answer.saliency.max()), 0.0)
-    return [_capture(making, index, peak) for index in range(len(making.answer.slices))]
+    template = _template(making)
+    return [_capture(making, template, index, peak) for index in range(len(making.answer.slices))]
 
 
-def _capture(making: Making, index: int, peak: float) -> Dataset:
+def _template(making: Making) -> Dataset:
+    """What the captures of a series share; building each from the start would take several times as long."""
     from highdicom import CoordinateSystemNames
     from highdicom.sc import SCImage
 
-    one, answer = making.answer.series.slices[index], making.answer.slices[index]
-    stand_in = making.source.stand_ins[index]
-    picture = np.ascontiguousarray(overlay(one.frame, answer.region, answer.saliency, peak)[..., ::-1])
-    orientation = patient_orientation(one.orientation)
     ds = SCImage(
-        pixel_array=picture,
+        pixel_array=np.zeros((1, 1, 3), np.uint8),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system=CoordinateSystemNames.PATIENT,
-        patient_orientation=orientation or ("L", "P"),
-        study_instance_uid=stand_in.StudyInstanceUID,
-        **arguments(making, "secondary_capture", index + 1),
+        patient_orientation=("L", "P"),
+        study_instance_uid=making.answer.series.study,
+        **arguments(making, "secondary_capture"),
     )
-    if orientation is None:
-        ds["PatientOrientation"].value = None
+    ds.DerivationDescription = RESEARCH
+    ds.ImageComments = RESEARCH
+    del ds.PixelData
+    return finish(ds, making, f"AI research: overlay of evidence for {making.target}")
+
+
+def _capture(making: Making, template: Dataset, index: int, peak: float) -> Dataset:
+    one, answer = making.answer.series.slices[index], making.answer.slices[index]
+    picture = overlay(one.frame, answer.region, answer.saliency, peak)[..., ::-1]
+    content = picture.tobytes()
+    ds = deepcopy(template)
+    ds.SOPInstanceUID = making.uid("secondary_capture", index + 1)
+    ds.file_meta.MediaStorageSOPInstanceUID = UID(ds.SOPInstanceUID)
+    ds.InstanceNumber = index + 1
+    ds.PatientOrientation = patient_orientation(one.orientation)
+    ds.Rows, ds.Columns = picture.shape[:2]
+    ds.add_new("PixelData", "OB", content + bytes(len(content) % 2))
+    stand_in = making.source.stand_ins[index]
     ds.BurnedInAnnotation = stand_in.get("BurnedInAnnotation") or "NO"
     for keyword in _COPIED:
         if stand_in.get(keyword):
             setattr(ds, keyword, stand_in[keyword].value)
-    ds.DerivationDescription = RESEARCH
-    ds.ImageComments = RESEARCH
-    ds.SourceImageSequence = [_source(stand_in)]
-    return finish(ds, making, f"AI research: overlay of evidence for {making.target}")
+    ds.SourceImageSequence = [_source(making.source.references[index])]
+    return ds
 
 
-def patient_orientation(orientation: tuple[float, ...] | None) -> tuple[str, str] | None:
+def patient_orientation(orientation: tuple[float, ...] | None) -> list[str] | None:
     """Patient Orientation (0020,0020): where the rows and the columns mostly point (PS3.3 C.7.6.1.1.1)."""
     if orientation is None:
         return None
-    row, column = (_direction(np.asarray(orientation[start : start + 3])) for start in (0, 3))
-    return row, column
+    return [_direction(np.asarray(orientation[start : start + 3])) for start in (0, 3)]
 
 
 def _direction(cosines: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
@@ -70,10 +86,11 @@ def _direction(cosines: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> st
     return _LETTERS[axis][0 if cosines[axis] > 0 else 1]
 
 
-def _source(stand_in: Dataset) -> Dataset:
+def _source(real: Reference) -> Dataset:
     from highdicom.sr import CodedConcept
 
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = stand_in.SOPClassUID, stand_in.SOPInstanceUID
+    item = instance_item(real.sop_class, real.sop_instance)
+    if real.frame is not None:
+        item.ReferencedFrameNumber = real.frame
     item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(SOURCE_IMAGE)]
     return item

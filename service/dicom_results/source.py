@@ -92,6 +92,7 @@ def read_source(series: Series, key: str) -> Source:
         notes.append("slice thickness is not known: the distance between slices, or that between rows, stands for it")
     volume = placed and _is_volume(series.slices)
     stand_ins = [_stand_in(one, series, stable_uid(key, "stand-in", i)) for i, one in enumerate(series.slices)]
+    stand_ins[0].update(copy_equipment(series.slices[0].header))
     for index, ds in enumerate(stand_ins):
         _invent_place(ds, index, stable_uid(key, "nowhere"))
     references = tuple(map(_reference, series.slices))
@@ -126,8 +127,7 @@ def distances(slices: Sequence[Slice]) -> list[float]:
 
 def _stand_in(one: Slice, series: Series, uid: str) -> Dataset:
     ds = Dataset()
-    for part in (copy_equipment(one.header), copy_valid(one.header, _COPIED)[0]):
-        ds.update(part)
+    ds.update(copy_valid(one.header, _COPIED)[0])
     for keyword in REQUIRED:
         setattr(ds, keyword, None)
     ds.SOPClassUID, ds.SOPInstanceUID = SecondaryCaptureImageStorage, uid

@@ -9,8 +9,8 @@ from highdicom.image import imread
 from service.dicom_results import make_results
 from service.dicom_results.secondary_capture import patient_orientation
 from service.rendering import overlay
-from tests.dicom_writers import saved
-from tests.service.dicom_results.answers import SOURCES, answer
+from tests.dicom_writers import classic_mr, saved
+from tests.service.dicom_results.answers import SOURCES, answer, answer_for, images
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -49,4 +49,21 @@ def test_the_notice_is_burned_in_but_no_name() -> None:
 def test_letters_say_where_rows_and_columns_point(
     orientation: tuple[float, ...] | None, letters: tuple[str, str] | None
 ) -> None:
-    assert patient_orientation(orientation) == letters
+    assert patient_orientation(orientation) == (None if letters is None else list(letters))
+
+
+def test_odd_sizes_are_padded_to_even_length() -> None:
+    (ds,) = make_results(answer_for(classic_mr(images(1, 401, 361), "odd")), ["secondary_capture"]).objects
+    assert (ds.Rows * ds.Columns * 3) % 2 == 1
+    again = imread(BytesIO(saved(ds)))
+    assert again.get_frame(1).shape == (ds.Rows, ds.Columns, 3)
+    assert len(again.PixelData) % 2 == 0
+
+
+def test_captures_share_nothing_that_can_be_changed() -> None:
+    first, second = make_results(answer("enhanced, a frame left out"), ["secondary_capture"]).objects[:2]
+    first.PatientName = "Somebody^Else"
+    first.ContributingEquipmentSequence[0].Manufacturer = "Other"
+    assert second.PatientName == "Subject^Synthetic"
+    assert second.ContributingEquipmentSequence[0].Manufacturer == "Synthetic"
+    assert first.file_meta.MediaStorageSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
