@@ -129,6 +129,17 @@ def write_instances(path: Path, contents: Iterable[bytes], beside: str) -> int:
     return writer.size
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a private file by one that is complete and on disk when this returns."""
+    part = path.with_name(f"{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Return once the names in a folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -6,12 +6,11 @@ import hashlib
 import hmac
 import json
 from dataclasses import asdict
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
 
 from service.errors import TooLarge, UnknownJob
-from service.instance_file import InstanceWriter, sync_folder
+from service.instance_file import InstanceWriter
 from service.study_claims import discard
 from service.study_rows import StudyJob, StudyRequest
 from service.study_store import StudyStore
@@ -22,33 +21,11 @@ def key_of(request: StudyRequest, site_key: bytes, digest: str = "") -> str:
 
     Args:
         request: what is asked for.
-        site_key: see `read_site_key`.
+        site_key: see `service.site_key`.
         digest: of the instances, where they were uploaded.
     """
     wish = json.dumps([asdict(request), digest], sort_keys=True)
     return hmac.digest(site_key, wish.encode(), "sha256").hex()
-
-
-def read_site_key(file: Path) -> bytes:
-    """The key of every UID's hash at this site: 32 random bytes, made once, readable by this user alone."""
-    if not file.exists():
-        import os
-        import secrets
-
-        part = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as made:
-            made.write(secrets.token_bytes(32))
-            made.flush()
-            os.fsync(made.fileno())
-        try:
-            os.link(part, file)  # of several processes that start together, one wins
-        except FileExistsError:
-            pass
-        finally:
-            part.unlink()
-        sync_folder(file.parent)
-    return file.read_bytes()
 
 
 class Upload:
@@ -57,7 +34,7 @@ class Upload:
     Args:
         store: the queue.
         request: what is asked for.
-        site_key: see `read_site_key`.
+        site_key: see `service.site_key`.
 
     Raises:
         Overloaded: the queue is full.

@@ -13,9 +13,10 @@ import pytest
 from service.errors import Overloaded, StageLost, TooLarge, UnknownJob
 from service.instance_file import InstanceFile, InstanceWriter, write_instances
 from service.observability import hashed_uid
+from service.site_key import read_site_key
 from service.study_rows import StudyRequest
 from service.study_store import StudyStore
-from service.study_upload import HeldUpload, Upload, key_of, read_site_key
+from service.study_upload import HeldUpload, Upload, key_of
 
 KEY = b"site key"
 SERIES = StudyRequest("pacs", "1.2.3", "1.2.3.4", "pacs")
