@@ -24,11 +24,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tests.fuzz.mutate import mutate
-from tests.fuzz.runner import Answer, Runner, running
+from tests.fuzz.runner import PATIENCE, TARGET, Answer, Runner, running
 from tests.fuzz.seeds import seeds, synthetic
 
 WRONG = ("fault", "crash", "hang")
 GROWTH = 64.0  # MiB
+RESULTS = "tests.fuzz.results:make"
+SLOW = 20.0  # seconds for making all results of a file
 _SHOWN = 5
 
 
@@ -83,16 +85,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="files (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--results", action="store_true", help="also make DICOM results, and de-identify them")
     parser.add_argument("--synthetic", action="store_true", help="start from synthetic files only")
     parser.add_argument("--findings", type=Path, metavar="DIR", help="where to keep files that go wrong")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
-    with running() as runner:
+    target, patience = (RESULTS, SLOW) if options.results else (TARGET, PATIENCE)
+    with running(target, patience) as runner:
         tally = fuzz(runner, options.count, options.seed, only_synthetic=options.synthetic, findings=options.findings)
     good = synthetic() if options.synthetic else seeds()
     words = f"python -m tests.fuzz --count {options.count} --seed {options.seed}"
     figures = {
-        "command": words + (" --synthetic" if options.synthetic else ""),
+        "command": words + "".join(f" --{name}" for name in ("results", "synthetic") if getattr(options, name)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seeds": len(good),
         "outcomes": dict(tally.outcomes.most_common()),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.__main__ import GROWTH, Tally, fuzz
+from tests.fuzz.__main__ import GROWTH, RESULTS, SLOW, Tally, fuzz
 from tests.fuzz.elements import elements_of
 from tests.fuzz.mutate import MUTATIONS, mutate
 from tests.fuzz.runner import running
@@ -28,6 +28,13 @@ def test_a_short_run_finds_nothing(runner):
     assert sum(tally.outcomes.values()) == 250
     assert tally.outcomes["image, series"] > 25  # some are still images, and some are not
     assert tally.outcomes["corrupt-image, nothing"] > 25
+
+
+def test_results_can_be_made_for_damaged_sources():
+    with running(RESULTS, SLOW) as found:
+        tally = fuzz(found, 40, seed=2, only_synthetic=True)
+    assert tally.wrong == []
+    assert tally.outcomes["5 kinds"] > 2
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*.dcm")), ids=lambda path: path.stem)

@@ -19,8 +19,11 @@ from pydicom.sequence import Sequence
 from service import confidentiality
 from service.confidentiality import DUMMIES, EMPTIED, KEPT_BULK, KEPT_TEXT, PSEUDONYMS, REMOVED
 from service.deidentify import deidentify
+from service.dicom_results import KINDS, make_results
+from service.dicom_results.instance import RESEARCH
 from service.errors import NotDeidentifiable
 from tests.dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved
+from tests.service.dicom_results.answers import answer
 
 KEY, OTHER = b"a secret of the site", b"a secret of another site"
 CANARY = "ROENTGEN"
@@ -153,6 +156,42 @@ def test_images_stay_valid_and_keep_their_pixels(ds, tmp_path):
     assert again.file_meta.MediaStorageSOPInstanceUID == again.SOPInstanceUID
     if shutil.which("dciodvfy"):
         assert set(errors(written, tmp_path)) <= set(errors(before, tmp_path))
+
+
+@pytest.mark.parametrize("source", ["classic", "enhanced", "tomography"])
+def test_everything_that_the_service_makes_stays_valid_and_says_nothing_of_the_patient(source, tmp_path):
+    found = answer(source)
+    header = found.series.slices[0].header
+    objects = make_results(found, KINDS).objects
+    assert len({ds.SOPClassUID for ds in objects}) == len(KINDS)
+    clean = [deidentify(ds, KEY, [RESEARCH]) for ds in objects]
+    names = {str(ds.SOPInstanceUID) for ds in clean}
+    for before, after in zip(objects, clean, strict=True):
+        written = saved(after)
+        for keyword in (
+            "PatientName",
+            "PatientID",
+            "StudyInstanceUID",
+            "SOPInstanceUID",
+            "StudyDate",
+            "AccessionNumber",
+        ):
+            assert str(header[keyword].value).encode() not in written, keyword
+        for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "ContentDate"):
+            assert keyword not in before or str(before[keyword].value).encode() not in written, keyword
+        if shutil.which("dciodvfy"):
+            assert errors(written, tmp_path) == []
+        references = {str(e.value) for e in after.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
+        assert len(references & names) == len(references_to(before, objects))
+    (report,) = [ds for ds in clean if "ContentSequence" in ds]
+    texts = [str(e.value) for e in report.iterall() if e.keyword == "TextValue"]
+    assert RESEARCH in texts
+    assert "removed" not in texts
+
+
+def references_to(ds: Dataset, objects: list[Dataset]) -> set[str]:
+    names = {str(one.SOPInstanceUID) for one in objects}
+    return names & {str(e.value) for e in ds.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
 
 
 def errors(content: bytes, folder: Path) -> list[str]:
