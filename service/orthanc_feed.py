@@ -53,6 +53,7 @@ class FeedSettings(BaseSettings):
         modalities: of series that are asked about.
         quiet_s: seconds without a new instance after which a series is complete, beside Orthanc's StableAge.
         state: file that remembers; None for one in the user's state folder.
+        site_key: file of the key of hashed UIDs, the service's (`.key` beside its study folder); None likewise.
     """
 
     model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_FEED_", frozen=True)
@@ -66,6 +67,7 @@ class FeedSettings(BaseSettings):
     modalities: tuple[str, ...] = ("MR", "OPT")
     quiet_s: float = Field(default=5.0, ge=0)
     state: Path | None = None
+    site_key: Path | None = None
 
 
 @dataclass(slots=True)
@@ -222,7 +224,8 @@ def main(arguments: Iterable[str]) -> int:
         sys.stderr.write(f"{__doc__}\n{FeedSettings.__doc__}\n")
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    run(OrthancFeed(FeedSettings(), read_site_key()))
+    settings = FeedSettings()
+    run(OrthancFeed(settings, read_site_key(settings.site_key)))
     return 0
 
 

@@ -17,7 +17,7 @@ def read_site_key(file: Path | None = None) -> bytes:
     Args:
         file: that holds it; None for one in the user's state folder. Processes of one site share it.
     """
-    file = file or private_folder() / "site.key"
+    file = file or private_folder() / "studies.key"
     if not file.exists():
         _make(file)
     return file.read_bytes()

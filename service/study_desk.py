@@ -23,6 +23,7 @@ from service.selection import read_rules
 from service.series import Series
 from service.series_answer import SeriesAnswer
 from service.settings import Settings
+from service.site_key import read_site_key
 from service.studies import SeriesResult, StudyWish, answer_studies, check_wish
 from service.study_queue import Made, Steps, StudyWorker
 from service.study_rows import StudyJob, StudyRequest
@@ -38,7 +39,7 @@ from service.study_schemas import (
     StudyResult,
 )
 from service.study_store import StudyStore
-from service.study_upload import Upload, key_of, read_site_key
+from service.study_upload import Upload, key_of
 
 
 class StudyDesk:
