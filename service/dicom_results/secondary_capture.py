@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import cv2
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -56,7 +57,7 @@ def _template(making: Making) -> Dataset:
 
 def _capture(making: Making, template: Dataset, index: int, peak: float) -> Dataset:
     one, answer = making.answer.series.slices[index], making.answer.slices[index]
-    picture = overlay(one.frame, answer.region, answer.saliency, peak)[..., ::-1]
+    picture = cv2.cvtColor(overlay(one.frame, answer.region, answer.saliency, peak), cv2.COLOR_BGR2RGB)
     content = picture.tobytes()
     ds = deepcopy(template)
     ds.SOPInstanceUID = making.uid("secondary_capture", index + 1)
