@@ -11,16 +11,23 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from orthanc import INSTALLED, Orthanc
+from pydicom import dcmread
 from study_worker import PATIENCE, open_store
 
+from service.archives import Archive
+from service.dicomweb import store_instances
 from service.errors import CorruptImage, RemoteRefused, RemoteUnavailable
 from service.study_queue import Made, Patience, Steps, StudyWorker
 from service.study_rows import StudyRequest
 from service.study_store import StudyStore
 from service.study_upload import Upload, key_of
+from tests.dicom_writers import classic_mr, saved
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = b"site key"
@@ -257,9 +264,9 @@ class Workers:
         self._log = (root / "workers.txt").open("ab")
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *url: str) -> None:
         environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        command = [sys.executable, "-m", "study_worker", str(self._root)]
+        command = [sys.executable, "-m", "study_worker", str(self._root), *url]
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=self._log)
 
     def kill(self) -> None:
@@ -309,6 +316,38 @@ def test_a_worker_killed_again_and_again_loses_nothing_and_stores_nothing_twice(
     assert set(sent) == expected
     store.sweep()
     assert list(store.folder.iterdir()) == []
+
+
+@pytest.mark.server
+@pytest.mark.skipif(not INSTALLED, reason="Orthanc is not installed")
+def test_worker_and_archive_killed_at_random_lose_nothing_and_store_nothing_twice(store, workers, tmp_path):
+    chance, count, orthanc = random.Random(11), 15, Orthanc(tmp_path)
+    orthanc.start()
+    try:
+        pixels = np.random.default_rng(5).integers(0, 255, (3, 16, 16), np.uint8)
+        for number in range(count):
+            contents = [saved(ds) for ds in classic_mr(list(pixels), f"series {number}")]
+            store_instances(Archive(url=orthanc.web), contents)
+            ds = dcmread(BytesIO(contents[0]))
+            request = StudyRequest("pacs", str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), "pacs")
+            store.submit(request, key_of(request, KEY))
+        kills = 0
+        while store.counts()["done"] < count:
+            before = store.counts()["done"]
+            workers.start(orthanc.web)
+            wait_until(lambda before=before: store.counts()["done"] > before)
+            time.sleep(chance.uniform(0, 0.3))
+            orthanc.kill()
+            time.sleep(chance.uniform(0, 1))
+            workers.kill()
+            orthanc.start()
+            kills += 1
+        assert kills >= 2
+        assert store.counts()["dead"] == 0
+        statistics = orthanc.get("/statistics")
+        assert (statistics["CountInstances"], statistics["CountSeries"]) == (count * 4, count * 2)
+    finally:
+        orthanc.close()
 
 
 def test_a_study_that_kills_its_worker_ends_in_the_dead_letters(store, workers):
