@@ -37,6 +37,8 @@ class Settings(BaseSettings):
         results: DICOM objects that are made where a request does not say, as a JSON list.
         deidentify: take out of every DICOM object that is returned or stored what identifies the patient (PS3.15 E).
         study_folder: where instances wait, private; left out, in the user's state folder.
+        site_key: file with the site's secret, made where it is missing: logs hold UIDs only as hashes with it, and
+            de-identifying replaces UIDs by such hashes. Left out, in the user's state folder.
         study_ttl_s: seconds that an answered or a dead study is kept.
         max_studies: most studies that may wait or run.
         max_study_mib: most MiB of one study, unpacked.
@@ -66,6 +68,7 @@ class Settings(BaseSettings):
     results: tuple[Kind, ...] = DEFAULT_KINDS
     deidentify: bool = False
     study_folder: Path | None = None
+    site_key: Path | None = None
     study_ttl_s: float = Field(default=86_400, gt=0)
     max_studies: int = Field(default=10_000, ge=1)
     max_study_mib: int = Field(default=2048, ge=1)

@@ -11,12 +11,12 @@ from pydicom.dataset import Dataset
 
 from service.answers import explanation_answer
 from service.archives import find_archive
-from service.database import private_folder
 from service.deidentify import deidentify
 from service.dicom_results import Results
 from service.dicomweb import fetch_series, store_instances
 from service.instance_file import InstanceFile
 from service.multipart import Limits
+from service.observability import hashed_uid
 from service.pipeline import JobHandle, Pipeline
 from service.schemas import RESEARCH_NOTICE, FindingAnswer, ModelName
 from service.selection import read_rules
@@ -57,15 +57,14 @@ class StudyDesk:
         self.settings, self._pipeline = settings, pipeline
         self.rules = read_rules(settings.rules, pipeline.registry.models)
         self.limits = Limits(total_bytes=settings.max_study_mib * 2**20)
-        folder = settings.study_folder or private_folder("studies")
         self.store = StudyStore(
             settings.jobs_database,
-            folder,
+            settings.study_folder,
             lease=settings.job_lease_s,
             ttl=settings.study_ttl_s,
             limit=settings.max_studies,
         )
-        self._site_key = read_site_key(folder.parent / f"{folder.name}.key")
+        self._site_key = read_site_key(settings.site_key)
         self.worker = StudyWorker(self.store, Steps(self._fetch, self._answer, self._store))
 
     def wish(self, model: str, method: str, target: str, kinds: tuple[str, ...] | None) -> StudyWish:
@@ -121,8 +120,6 @@ class StudyDesk:
 
     def label(self, uid: str) -> str:
         """What logs may hold of a UID."""
-        from service.observability import hashed_uid
-
         return hashed_uid(uid, self._site_key)
 
     def encoded(self, results: Iterable[SeriesResult]) -> Iterator[bytes]:
