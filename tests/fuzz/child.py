@@ -25,14 +25,17 @@ from service.preprocessing import prepare
 from service.selection import read_rules, select
 from service.series import read_series
 from service.types import PreprocessingSpec
+from tests.fuzz.seeds import synthetic
 
 ADDRESS_SPACE = 8 * 2**30
 _RULES = read_rules(None, ["brain-mri-resnet50", "retinal-oct-oculusnet"])
+_SIBLINGS = synthetic()[:3]  # a whole series; some files are mutated from one of it
+_OF_SIBLINGS = {str(pydicom.dcmread(BytesIO(content)).SOPInstanceUID) for content in _SIBLINGS}
 _SPECS = (PreprocessingSpec(field_of_view="head", size=64), PreprocessingSpec(field_of_view="scan", size=64))
 
 
 def read(content: bytes) -> str:
-    """Read a file as the service does, as an image and as a series, and prepare it for a model.
+    """Read a file as the service does: as an image, as a series, as one of a series; and prepare it for a model.
 
     Returns:
         What became of it: the kind of the error, or `image`.
@@ -56,15 +59,19 @@ def read(content: bytes) -> str:
         outcome = "image"
     try:
         found = read_series([content])
+        both = read_series([content, *_SIBLINGS])
     except RadiolucentError as error:
         assert error.status < 500, f"{type(error).__name__} would be a {error.status}"
         return f"{outcome}, {error.kind}"
-    for series in found:
+    for series in (*found, *both):
         select(series, _RULES)
-        texts = str(
-            (series.notes, [one.reason for one in series.left_out], [one.frame.warnings for one in series.slices])
-        )
+        reasons = [one.reason for one in series.left_out]
+        texts = str((series.notes, reasons, [one.frame.warnings for one in series.slices]))
         assert not [name for name in names if name in texts], "the series' notes quote the patient's name"
+    answered = [
+        str(one.header.SOPInstanceUID) for series in both for one in series.slices if "SOPInstanceUID" in one.header
+    ]
+    assert len(set(answered) & _OF_SIBLINGS) >= 2, "a damaged file takes whole ones with it"
     return f"{outcome}, {'series' if any(series.slices for series in found) else 'nothing'}"
 
 
