@@ -249,6 +249,26 @@ def test_a_patient_without_a_number_has_the_pseudonym_of_the_name():
     assert len({first.PatientID, second.PatientID, third.PatientID, ""}) == 3
 
 
+@pytest.mark.parametrize(
+    "syntax", [uid.RLELossless, uid.JPEG2000Lossless, uid.DeflatedExplicitVRLittleEndian, uid.ImplicitVRLittleEndian]
+)
+def test_every_encoding_is_written_again_as_it_was(syntax):
+    (image, *_) = classic_mr([np.arange(4096, dtype=np.uint16).reshape(64, 64)])
+    pixels = image.pixel_array
+    if syntax.is_compressed and not syntax.is_deflated:
+        image.compress(syntax, generate_instance_uid=False)
+    image.file_meta.TransferSyntaxUID = syntax
+    again = pydicom.dcmread(BytesIO(saved(deidentify(pydicom.dcmread(BytesIO(saved(image))), KEY))))
+    assert again.file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(again.pixel_array, pixels)
+
+
+def test_a_big_endian_file_keeps_its_pixels():
+    path = Path(pydicom.data.__file__).parent / "test_files" / "MR_small_bigendian.dcm"
+    again = pydicom.dcmread(BytesIO(saved(deidentify(pydicom.dcmread(path), KEY))))
+    np.testing.assert_array_equal(again.pixel_array, pydicom.dcmread(path).pixel_array)
+
+
 def test_burned_in_text_is_refused():
     (image, *_) = classic_mr(IMAGES, BurnedInAnnotation="YES")
     with pytest.raises(NotDeidentifiable, match="burned into"):
