@@ -67,10 +67,9 @@ def make_api(version: str) -> FastAPI:
 
 
 def set_up_jobs(api: FastAPI, settings: Settings) -> None:
-    """Open the jobs' database and make the worker; `api.state.pipeline` must be set.
+    """Open the jobs' and the studies' databases and make their workers; `api.state.pipeline` must be set.
 
-    The worker begins with the first request of any kind, a readiness probe included, and takes up what an earlier
-    process left unfinished.
+    The workers begin where the service starts (`service.app`), and take up what an earlier process left unfinished.
     """
     api.state.jobs = JobStore(
         settings.jobs_database, lease=settings.job_lease_s, ttl=settings.job_ttl_s, limit=settings.max_jobs
@@ -250,8 +249,6 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        self.api.state.desk.worker.start()
-        self.api.state.job_worker.start()  # with the first request or probe: there is an event loop now
         if scope["path"] == "/readyz":
             registry = self.api.state.pipeline.registry
             ready = Readiness(ready=bool(registry.models), models=tuple(registry.models), refused=registry.refused)

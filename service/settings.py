@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.archives import Archive
 from service.dicom_results.options import DEFAULT_KINDS, Kind
+from service.scp import ScpSettings
 
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -72,3 +73,4 @@ class Settings(BaseSettings):
     study_ttl_s: float = Field(default=86_400, gt=0)
     max_studies: int = Field(default=10_000, ge=1)
     max_study_mib: int = Field(default=2048, ge=1)
+    scp: ScpSettings = ScpSettings()

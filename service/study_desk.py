@@ -8,6 +8,7 @@ from io import BytesIO
 
 import anyio.to_thread
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from service.answers import explanation_answer
 from service.archives import find_archive
@@ -19,6 +20,7 @@ from service.multipart import Limits
 from service.observability import hashed_uid
 from service.pipeline import JobHandle, Pipeline
 from service.schemas import RESEARCH_NOTICE, FindingAnswer, ModelName
+from service.scp import Scp
 from service.selection import read_rules
 from service.series import Series
 from service.series_answer import SeriesAnswer
@@ -51,6 +53,7 @@ class StudyDesk:
 
     Raises:
         RulesError: the rules file cannot be used.
+        UnknownSource: results of the C-STORE door are to go to an archive that is not configured.
     """
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
@@ -66,6 +69,21 @@ class StudyDesk:
         )
         self._site_key = read_site_key(settings.site_key)
         self.worker = StudyWorker(self.store, Steps(self._fetch, self._answer, self._store))
+        self._scp = Scp(settings.scp, self.store, self._site_key) if settings.scp.enabled else None
+        if self._scp is not None:
+            find_archive(settings.archives, settings.scp.target)
+
+    def start(self) -> None:
+        """Begin to work, in the running event loop, and to listen where that is configured."""
+        self.worker.start()
+        if self._scp is not None:
+            self._scp.start()
+
+    async def stop(self) -> None:
+        """Give up: jobs in hand go back to the queue, what was confirmed to a sender stays."""
+        if self._scp is not None:
+            await anyio.to_thread.run_sync(self._scp.stop)
+        await self.worker.stop()
 
     def wish(self, model: str, method: str, target: str, kinds: tuple[str, ...] | None) -> StudyWish:
         """What is asked, checked against the models.
@@ -140,8 +158,14 @@ class StudyDesk:
         return fetch_series(self.settings.archives[request.source], request.study, request.series, self.limits)
 
     async def _answer(self, request: StudyRequest, source: InstanceFile, handle: JobHandle) -> Made:
-        asked = request.options
-        wish = self.wish(asked["model"], asked["method"], asked["target"], _tuple(asked["kinds"]))
+        asked = request.options  # all of them, or what the C-STORE door was configured with
+        kinds = asked.get("kinds")
+        wish = self.wish(
+            asked.get("model", ""),
+            asked.get("method", ""),
+            asked.get("target", "predicted"),
+            None if kinds is None else tuple(kinds),
+        )
         view = partial(self._pipeline.view, job=handle)
         found = answer_studies(source, wish, self._pipeline.registry, self.rules, view, handle.progress)
         results = await anyio.to_thread.run_sync(partial(list, found))
@@ -157,10 +181,6 @@ def encode(ds: Dataset) -> bytes:
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
-
-
-def _tuple(kinds: list[str] | None) -> tuple[str, ...] | None:
-    return None if kinds is None else tuple(kinds)
 
 
 def _series_result(result: SeriesResult) -> SeriesResultAnswer:
@@ -195,7 +215,7 @@ def _model_answer(answer: SeriesAnswer, made: Results) -> ModelAnswer:
         slices=_slices(answer.series, answer),
         objects=[
             ObjectAnswer(
-                kind=str(ds.Modality),
+                kind=UID(ds.SOPClassUID).keyword,
                 sop_class=str(ds.SOPClassUID),
                 sop_instance=str(ds.SOPInstanceUID),
                 series=str(ds.SeriesInstanceUID),

@@ -45,7 +45,7 @@ class SeriesFindingAnswer(_Answer):
 class ObjectAnswer(_Answer):
     """A DICOM object that was made."""
 
-    kind: str = Field(description="Modality (0008,0060): SR, OT for parametric maps and captures, SEG, PR")
+    kind: str = Field(description="keyword of its SOP class, such as ParametricMapStorage")
     sop_class: str
     sop_instance: str
     series: str
