@@ -70,7 +70,7 @@ class StudyClaims:
         """
         size = write_instances(self._folder / f"{job}.{name}", contents, owner)
         total = _row.size + size if name == "results" else size
-        values: dict[str, object] = {"stage": stage, "size": total, "changed": time()}
+        values: dict[str, object] = {"stage": stage, "size": total, "changed": time(), "attempts": 1}
         return self._leases.renew(job, owner, values if summary is None else values | {"summary": summary})
 
     def finish(self, job: str, owner: str, kept: int = 0) -> bool:

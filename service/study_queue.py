@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -18,9 +17,16 @@ from time import monotonic
 
 import anyio.to_thread
 
-from service.errors import Cancelled, RadiolucentError, RemoteRefused, RequestError, StageLost
+from service.errors import (
+    Cancelled,
+    RadiolucentError,
+    RemoteRefused,
+    RequestError,
+    StageLost,
+)
 from service.instance_file import InstanceFile
 from service.observability import STUDIES, STUDIES_WAITING, logger
+from service.patience import Patience
 from service.pipeline import JobHandle
 from service.schemas import Problem
 from service.study_claims import Name
@@ -61,34 +67,11 @@ class Steps:
     store: Callable[[StudyRequest, Iterable[bytes]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How often a study is tried before it is dead.
-
-    Attributes:
-        attempts: most runs.
-        crashes: most deaths of a worker that had it: what kills workers must not go round for ever. A study that
-            was there when a worker died runs alone in its process, so that no other is blamed for it.
-        first_s: delay after the first failure; doubles with every further one.
-        longest_s: longest delay.
-    """
-
-    attempts: int = 16
-    crashes: int = 4
-    first_s: float = 2.0
-    longest_s: float = 900.0
-
-    def delay(self, attempts: int) -> float:
-        """Seconds until the next run: between half and all of the doubled delay, so that many do not come at once."""
-        full = min(self.longest_s, self.first_s * 2.0 ** min(attempts - 1, 30))
-        return full * random.uniform(0.5, 1.0)  # noqa: S311 - nothing to be guessed
-
-
 class _Run:
     """One job in hand: its progress, and whether it is still ours."""
 
     def __init__(self, job: StudyJob, owner: str) -> None:
-        self.job, self.owner = job, owner
+        self.job, self.owner, self.attempts = job, owner, job.attempts
         self.share, self.cancelled = 0.0, False
 
     def tell(self, share: float) -> None:
@@ -212,6 +195,7 @@ class StudyWorker:
         """Write a stage in a thread, and note it."""
         write = partial(self._store.claims.advance, run.job.id, run.owner, stage, name, summary=summary)
         run.must(await anyio.to_thread.run_sync(write, run.watched(contents)))
+        run.attempts = 1
 
     async def _failed(self, run: _Run, error: RadiolucentError) -> None:
         """Try again later, or never."""
@@ -220,11 +204,11 @@ class StudyWorker:
         lost = isinstance(error, StageLost)
         final = isinstance(error, RequestError | RemoteRefused | _Poisoned) or (lost and not job.asked().source)
         try:
-            if final or job.attempts >= self._patience.attempts:
+            if final or self._patience.ends(error, run.attempts):
                 done = await anyio.to_thread.run_sync(claims.bury, job.id, run.owner, problem)
                 outcome = "dead"
             else:
-                delay = self._patience.delay(job.attempts)
+                delay = self._patience.delay(run.attempts)
                 again = "waiting" if lost else None
                 done = await anyio.to_thread.run_sync(claims.retry, job.id, run.owner, delay, problem, again)
                 outcome = "retried"

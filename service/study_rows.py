@@ -77,7 +77,7 @@ class StudyJob:
         created: when it was accepted.
         changed: when its status or stage last changed.
         due: not run before.
-        attempts: times that it was claimed.
+        attempts: times that it was claimed since its stage.
         crashes: times that its worker died over it.
         progress: 0..1.
         label: hashed UID of the series, for logs; empty where it is not known.

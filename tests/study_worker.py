@@ -21,8 +21,9 @@ from service.archives import Archive
 from service.dicomweb import fetch_series, store_instances
 from service.instance_file import InstanceFile
 from service.multipart import Limits
+from service.patience import Patience
 from service.pipeline import JobHandle
-from service.study_queue import Made, Patience, Steps, StudyWorker
+from service.study_queue import Made, Steps, StudyWorker
 from service.study_rows import StudyRequest
 from service.study_store import StudyStore
 from tests.dicom_writers import saved

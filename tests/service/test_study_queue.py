@@ -23,7 +23,8 @@ from study_worker import PATIENCE, open_store
 from service.archives import Archive
 from service.dicomweb import store_instances
 from service.errors import CorruptImage, RemoteRefused, RemoteUnavailable
-from service.study_queue import Made, Patience, Steps, StudyWorker
+from service.patience import Patience
+from service.study_queue import Made, Steps, StudyWorker
 from service.study_rows import StudyRequest
 from service.study_store import StudyStore
 from service.study_upload import Upload, key_of
@@ -31,7 +32,7 @@ from tests.dicom_writers import classic_mr, saved
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = b"site key"
-QUICK = Patience(attempts=4, crashes=2, first_s=0.05, longest_s=0.2)
+QUICK = Patience(attempts=3, away=4, crashes=2, first_s=0.05, longest_s=0.2)
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_what_passes_is_tried_again_from_the_stage_that_failed(store):
     }
     work(store, recorder)
     done = store.get(job.id)
-    assert (done.status, done.attempts, done.problem) == ("done", 4, None)
+    assert (done.status, done.attempts, done.problem) == ("done", 2, None)
     assert [step for step, _ in recorder.calls] == ["fetch", "fetch", "answer", "answer", "store", "store"]
     assert recorder.stored == [b"report", b"map"]
 
@@ -147,11 +148,22 @@ def test_what_never_passes_ends_in_the_dead_letters_without_blocking_others(stor
     recorder.failures = {("fetch", "bad"): [RemoteUnavailable("the archive is away") for _ in range(9)]}
     work(store, recorder)
     dead = store.get(bad.id)
-    assert (dead.status, dead.attempts) == ("dead", QUICK.attempts)
+    assert (dead.status, dead.attempts) == ("dead", QUICK.away)
     assert json.loads(dead.problem)["detail"] == "the archive is away"
     assert store.get(good.id).status == "done"
     assert recorder.calls.index(("store", "good")) < len(recorder.calls) - 1  # it did not wait for the bad one
     assert list(store.folder.iterdir()) == []
+
+
+def test_a_fault_of_ours_is_not_tried_as_often_and_every_stage_counts_anew(store):
+    recorder, job = Recorder(), submit(store, "a")
+    recorder.failures = {
+        ("fetch", "a"): [RemoteUnavailable() for _ in range(QUICK.away - 1)],
+        ("answer", "a"): [ValueError() for _ in range(9)],
+    }
+    work(store, recorder)
+    assert store.get(job.id).status == "dead"
+    assert Counter(step for step, _ in recorder.calls) == {"fetch": QUICK.away, "answer": QUICK.attempts}
 
 
 @pytest.mark.parametrize("error", [RemoteRefused("no"), CorruptImage("no")])
