@@ -212,9 +212,14 @@ def _entity(settings: ScpSettings) -> ApplicationEntity:
     entity.add_supported_context(Verification)
     syntaxes = [syntax for syntax in ALL_TRANSFER_SYNTAXES if syntax != _DEFLATED]
     for context in AllStoragePresentationContexts:
-        if context.abstract_syntax is not None and "Image Storage" in context.abstract_syntax.name:
+        if context.abstract_syntax is not None and _is_source(context.abstract_syntax.name):
             entity.add_supported_context(context.abstract_syntax, syntaxes)
     return entity
+
+
+def _is_source(name: str) -> bool:
+    """Images, but no captures: an archive that forwards whatever is new would send our own results round for ever."""
+    return "Image Storage" in name and "Secondary Capture" not in name
 
 
 class _LateHandshake(ssl.SSLContext):

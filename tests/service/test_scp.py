@@ -25,7 +25,8 @@ from tests.dicom_writers import classic_mr, saved
 
 KEY = b"site key"
 CALLER = "MODALITY"
-REPORT = "1.2.840.10008.5.1.4.1.1.88.33"
+_STORAGE = "1.2.840.10008.5.1.4.1.1"
+RESULTS = tuple(f"{_STORAGE}.{rest}" for rest in ("88.33", "88.34", "7", "7.4", "30", "66.4", "11.1", "11.8"))
 
 
 def open_store(path: Path, **changed: float) -> StudyStore:
@@ -69,7 +70,7 @@ def door(tmp_path):
 
 def call(door: Door, caller: str = CALLER, called: str = "RADIOLUCENT", **options):
     entity = AE(ae_title=caller)
-    for abstract in ("1.2.840.10008.1.1", MRImageStorage, REPORT):
+    for abstract in ("1.2.840.10008.1.1", MRImageStorage, *RESULTS):
         entity.add_requested_context(abstract)
     return entity.associate("127.0.0.1", door.scp.port, ae_title=called, **options)
 
@@ -236,12 +237,12 @@ def test_an_instance_without_uids_cannot_be_understood(door):
     assert door.store.listing() == []
 
 
-def test_reports_are_not_taken(door):
+def test_results_ours_among_them_are_not_taken(door):
     association = call(door)
     accepted = {context.abstract_syntax for context in association.accepted_contexts}
     association.release()
     assert MRImageStorage in accepted
-    assert REPORT not in accepted
+    assert not accepted & set(RESULTS)
 
 
 def test_the_log_holds_no_names_no_titles_and_no_uids(tmp_path, caplog):
