@@ -101,7 +101,11 @@ class HeldUpload:
     def __init__(self, store: StudyStore, request: StudyRequest, *, hold: float, max_bytes: int, label: str) -> None:
         self._store, self._hold, self._max_bytes = store, hold, max_bytes
         self.job = store.insert(request, status="queued", label=label, hold=hold)
-        self._writer = InstanceWriter(store.folder / f"{self.job}.source")
+        try:
+            self._writer = InstanceWriter(store.folder / f"{self.job}.source")
+        except OSError:
+            store.delete(self.job)  # a row without a file would end among the dead
+            raise
 
     def add(self, content: bytes) -> bool:
         """Take an instance: on disk when this returns True. False where a worker has the job already.
@@ -119,7 +123,8 @@ class HeldUpload:
 
     def end(self, hold: float) -> None:
         """Nothing more is expected: due after `hold` seconds, unless more comes in spite of it."""
-        self._store.release_held(self.job, hold)
+        if self._writer.size:
+            self._store.release_held(self.job, hold)
 
     def close(self) -> None:
         """Nothing more will be added."""

@@ -199,6 +199,7 @@ def test_a_broken_database_is_out_of_resources_and_not_the_end(tmp_path):
     shutil.move(tmp_path / "studies", tmp_path / "away")
     association = call(door)
     assert send(association, series_of(1)) == [0xA700]
+    assert door.store.listing() == []
     shutil.move(tmp_path / "away", tmp_path / "studies")
     assert send(association, series_of(1)) == [0]
     association.release()
