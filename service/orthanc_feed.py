@@ -31,12 +31,8 @@ _PAGE = 100  # changes in one answer
 _IDLE_S = 1.0
 _LONGEST_S = 60.0  # between tries of one series
 _OURS = "Radiolucent"  # Manufacturer (0008,0070) of every result
-_NEVER = (  # captures, presentation states, maps, segmentations and reports of anybody
-    "1.2.840.10008.5.1.4.1.1.7",
-    "1.2.840.10008.5.1.4.1.1.11.",
-    "1.2.840.10008.5.1.4.1.1.30",
-    "1.2.840.10008.5.1.4.1.1.66",
-    "1.2.840.10008.5.1.4.1.1.88.",
+_NEVER = tuple(  # captures, presentation states, maps, segmentations and reports of anybody; .77 is ophthalmic
+    f"1.2.840.10008.5.1.4.1.1.{kind}." for kind in (7, 11, 30, 66, 88)
 )
 
 
@@ -159,7 +155,7 @@ class OrthancFeed:
             return False
         instances: list[str] = series["Instances"]
         kind = self._find(f"/instances/{instances[0]}/metadata/SopClassUid") if instances else None
-        return kind is not None and not str(kind).startswith(_NEVER)
+        return kind is not None and not f"{kind}.".startswith(_NEVER)
 
     def _ask(self, series: Mapping[str, Any]) -> bool:
         """Whether the service has accepted it."""

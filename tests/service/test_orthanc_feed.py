@@ -23,7 +23,7 @@ from service.archives import Archive
 from service.dicomweb import store_instances
 from service.errors import RemoteUnavailable
 from service.orthanc_feed import FeedSettings, OrthancFeed
-from tests.dicom_writers import classic_mr, saved
+from tests.dicom_writers import classic_mr, ophthalmic_tomography, saved
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = b"site key"
@@ -152,6 +152,13 @@ def test_ours_and_others_are_left_alone(orthanc, listener, feed):
     store(orthanc, [saved(capture), *wanted])
     settle(feed)
     assert listener.asked == [uids(wanted[0])]
+
+
+def test_tomography_of_the_eye_is_no_capture_although_its_class_begins_alike(orthanc, listener, feed):
+    scan = saved(ophthalmic_tomography([np.full((16, 16), 90, np.uint8)], "eye"))
+    store(orthanc, [scan])
+    settle(feed)
+    assert listener.asked == [uids(scan)]
 
 
 def test_more_changes_than_one_answer_holds(orthanc, listener, feed):
