@@ -25,7 +25,7 @@ from export.parity import ParityError
 from export.quantize import quantize
 from export.restore import CannotRestore, new_head, restore
 from export.writer import TestImages, spread, write_bundle
-from service.bundle import Bundle, Estimate, Manifest, Profile, Reduced, read_bundle
+from service.bundle import Bundle, Estimate, Manifest, Profile, Reduced, SeriesPooling, read_bundle
 from service.engine import Engine, open_graph
 from service.types import Grey8
 from training.config import TrainConfig, load_config
@@ -51,6 +51,7 @@ def extend(
     fp16: bool,
     fastshap: Path | None,
     quality: Path | None,
+    pooling: Path | None = None,
 ) -> Manifest:
     """Write the bundle anew, in its place.
 
@@ -64,6 +65,7 @@ def extend(
         fp16: the same, for a graph that computes in float16; judged on a GPU where there is one.
         fastshap: trained explainer (`python -m training fastshap`); None keeps the one that is there.
         quality: figures of `python -m benchmarks.explanation_quality`; None keeps those that are there.
+        pooling: what `python -m export.pooling` fitted; None keeps the pooling that is there.
 
     Raises:
         NotShipped: a graph of less precision failed its gate.
@@ -80,6 +82,8 @@ def extend(
     manifest = bundle.manifest
     if quality is not None:
         manifest = with_quality(manifest, json.loads(quality.read_text()))
+    if pooling is not None:
+        manifest = with_pooling(manifest, json.loads(pooling.read_text()))
     full = to_onnx(fused.module, manifest.preprocessing.size, fused.module.names)
     reduced: dict[Reduced, onnx.ModelProto] = {}
     if fp16:
@@ -108,6 +112,11 @@ def with_quality(manifest: Manifest, figures: dict[str, object]) -> Manifest:
     explanations = tuple(e.model_copy(update={"quality": measured.get(e.method, {})}) for e in manifest.explanations)
     default = str(figures["default"])
     return manifest.model_copy(update={"explanations": explanations, "default_explanation": default})
+
+
+def with_pooling(manifest: Manifest, fitted: dict[str, object]) -> Manifest:
+    """The manifest with the pooling that `python -m export.pooling` fitted."""
+    return manifest.model_copy(update={"series_pooling": SeriesPooling.model_validate(fitted["pooling"])})
 
 
 def _gate(
@@ -147,6 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fp16", action="store_true", help="add a graph that computes in float16, likewise")
     parser.add_argument("--fastshap", type=Path, metavar="FILE", help="trained explainer to put in")
     parser.add_argument("--quality", type=Path, metavar="FILE", help="what benchmarks.explanation_quality measured")
+    parser.add_argument("--pooling", type=Path, metavar="FILE", help="what export.pooling fitted")
     parser.add_argument("--cache", type=Path, metavar="DIR", default=Path("runs/cache"), help="default: %(default)s")
     options = parser.parse_args(arguments)
     console = Console(stderr=True, soft_wrap=True)
@@ -161,6 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
             fp16=options.fp16,
             fastshap=options.fastshap,
             quality=options.quality,
+            pooling=options.pooling,
         )
     except CannotRestore as error:
         console.print(f"cannot extend: {error}", style="red", markup=False)

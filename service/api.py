@@ -27,6 +27,8 @@ from service.pipeline import PREDICT, Wish
 from service.registry import Model
 from service.schemas import RESEARCH_NOTICE, MethodDescription, ModelDescription, Models, Problem, Readiness, Result
 from service.settings import Settings
+from service.study_desk import StudyDesk
+from service.study_routes import add_study_routes
 
 _ASSETS = "/static_content"  # BentoML's copy of Swagger UI: the documentation needs no other host
 
@@ -60,19 +62,20 @@ def make_api(version: str) -> FastAPI:
     api.add_middleware(Guard)
     _add_routes(api)
     add_job_routes(api)
+    add_study_routes(api)
     return api
 
 
 def set_up_jobs(api: FastAPI, settings: Settings) -> None:
-    """Open the jobs' database and make the worker; `api.state.pipeline` must be set.
+    """Open the jobs' and the studies' databases and make their workers; `api.state.pipeline` must be set.
 
-    The worker begins with the first request of any kind, a readiness probe included, and takes up what an earlier
-    process left unfinished.
+    The workers begin where the service starts (`service.app`), and take up what an earlier process left unfinished.
     """
     api.state.jobs = JobStore(
         settings.jobs_database, lease=settings.job_lease_s, ttl=settings.job_ttl_s, limit=settings.max_jobs
     )
     api.state.job_worker = JobWorker(api.state.jobs, api.state.pipeline)
+    api.state.desk = StudyDesk(settings, api.state.pipeline)
 
 
 def _add_routes(api: FastAPI) -> None:
@@ -246,7 +249,6 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        self.api.state.job_worker.start()  # with the first request or probe: there is an event loop now
         if scope["path"] == "/readyz":
             registry = self.api.state.pipeline.registry
             ready = Readiness(ready=bool(registry.models), models=tuple(registry.models), refused=registry.refused)

@@ -34,6 +34,18 @@ class Radiolucent:
         api.state.pipeline = Pipeline(settings)
         set_up_jobs(api, settings)
 
+    @bentoml.on_startup
+    async def start(self) -> None:
+        """Begin with what an earlier process left unfinished; open the C-STORE door where there is one."""
+        api.state.job_worker.start()
+        api.state.desk.start()
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        """Put back what is in hand."""
+        await api.state.desk.stop()
+        await api.state.job_worker.stop()
+
 
 # BentoML's protocol describes an instance where a class is meant.
 Radiolucent.add_asgi_middleware(Edge, api=api)  # pyright: ignore[reportArgumentType]

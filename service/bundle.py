@@ -180,6 +180,25 @@ class Provenance(_Schema):
     epochs: int
 
 
+class SeriesPooling(_Schema):
+    """How slices become the answer for their series (`service.pooling` has the formula), and how good that was found.
+
+    `strongest` slices are averaged; `scale` and `offset` (logits) calibrate the mean. `fitted_on` says what a series
+    was; `groups` counts the patients or blocks that scale and offset were fitted on. `metrics` were measured on
+    `test_groups` others of the test part by `command`.
+    """
+
+    strongest: int = Field(ge=1)
+    scale: float = Field(gt=0)
+    offset: float
+    fitted_on: str
+    groups: int = Field(ge=0)
+    test_groups: int = Field(default=0, ge=0)
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+    command: str = ""
+    date: str = ""
+
+
 class Manifest(_Schema):
     """Everything that the service and its users know of a model. Written by `export`, read here."""
 
@@ -197,6 +216,7 @@ class Manifest(_Schema):
     default_explanation: str
     profiles: dict[Reduced, Profile] = Field(default_factory=dict)
     temperature: float = Field(gt=0)
+    series_pooling: SeriesPooling | None = None
     provenance: Provenance
     evaluation: Evaluation
     parity: tuple[ParityCheck, ...]

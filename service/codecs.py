@@ -7,7 +7,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ from pydicom.encaps import generate_frames
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 
+from service import gdcm_process
 from service.errors import CorruptImage, UnsupportedTransferSyntax
-
-_GDCM: Any = import_module("gdcm")  # SWIG, without types
 
 # What pydicom and the decoders raise on damaged files: they unpack, index and convert untrusted bytes. Only calls
 # into them are guarded with this, never our own arithmetic.
@@ -41,12 +39,16 @@ FILE_ERRORS = (
     BytesLengthException,
 )
 
+_GDCM = "gdcm in a process of its own"
+for _syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1):
+    get_decoder(_syntax).add_plugin(_GDCM, ("service.gdcm_process", "_decode_frame"))
+
 # One decoder each and no fall-back to another, so that a file reads the same wherever the service runs.
 _PLUGINS = {
     uid.JPEGBaseline8Bit: "pillow",
     uid.JPEGExtended12Bit: "pillow",
-    uid.JPEGLossless: "gdcm",
-    uid.JPEGLosslessSV1: "gdcm",
+    uid.JPEGLossless: _GDCM,
+    uid.JPEGLosslessSV1: _GDCM,
     uid.JPEGLSLossless: "pyjpegls",
     uid.JPEGLSNearLossless: "pyjpegls",
     uid.JPEG2000Lossless: "pylibjpeg",
@@ -57,6 +59,8 @@ _PLUGINS = {
     uid.RLELossless: "pydicom",  # the Rust decoder panics on damaged data, past every `except Exception`
 }
 _JPEG2000_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)
+_JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+_JPEG_END = b"\xff\xd9"  # EOI (T.81 B.1.1.3)
 _SOF_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # T.81 B.1.1.3; F7: JPEG-LS (T.87)
 
 
@@ -65,8 +69,6 @@ def quiet() -> None:
     """Keep what the decoders say out of the log and off standard error: their texts can quote header values."""
     for name in ("pydicom", "pylibjpeg", "openjpeg", "libjpeg"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    _GDCM.Trace.WarningOff()
-    _GDCM.Trace.ErrorOff()
 
 
 def stored_frames(ds: Dataset, syntax: uid.UID, frames: int) -> Iterator[NDArray[Any]]:
@@ -88,7 +90,7 @@ def stored_frames(ds: Dataset, syntax: uid.UID, frames: int) -> Iterator[NDArray
     try:
         twelve_bit = syntax == uid.JPEGExtended12Bit and int(ds.BitsStored) > 8
         if syntax.is_encapsulated:
-            _check_codestreams(ds, frames)
+            _check_codestreams(ds, syntax, frames)
         if twelve_bit:
             yield from _twelve_bit_jpeg(ds, frames)
             return
@@ -108,8 +110,11 @@ def _require_decoder(syntax: uid.UID) -> None:
     raise UnsupportedTransferSyntax(f"no decoder for the transfer syntax {syntax.name}")
 
 
-def _check_codestreams(ds: Dataset, frames: int) -> None:
-    """Refuse frames whose own header contradicts the instance: a decoder allocates what the frame says."""
+def _check_codestreams(ds: Dataset, syntax: uid.UID, frames: int) -> None:
+    """Refuse frames whose own header contradicts the instance: a decoder allocates what the frame says.
+
+    And JPEG-LS without its end: the decoder counts bits that are not there, for ten seconds.
+    """
     expected = (int(ds.Columns), int(ds.Rows))
     for count, frame in enumerate(generate_frames(ds.PixelData, number_of_frames=frames)):
         if count == frames:
@@ -117,6 +122,8 @@ def _check_codestreams(ds: Dataset, frames: int) -> None:
         size = _codestream_size(frame)
         if size is not None and size != expected:
             raise CorruptImage("the compressed pixel data are of another size than the DICOM header says")
+        if syntax in _JPEG_LS and not frame.rstrip(b"\0").endswith(_JPEG_END):
+            raise CorruptImage("the compressed pixel data have no end")
 
 
 def _codestream_size(frame: bytes) -> tuple[int, int] | None:
@@ -143,19 +150,17 @@ def _twelve_bit_jpeg(ds: Dataset, frames: int) -> Iterator[NDArray[Any]]:
     rows, columns, bits = int(ds.Rows), int(ds.Columns), int(ds.BitsStored)
     if int(ds.SamplesPerPixel) != 1 or bits > 12:
         raise UnsupportedTransferSyntax("JPEG Extended with more than 8 bits is read for grey images of up to 12 bits")
+    described = gdcm_process.Described(
+        syntax=str(uid.JPEGExtended12Bit),
+        rows=rows,
+        columns=columns,
+        photometric="MONOCHROME2",
+        samples=1,
+        planar=0,
+        allocated=16,
+        stored=bits,
+        signed=int(ds.PixelRepresentation),
+    )
     for frame in generate_frames(ds.PixelData, number_of_frames=frames):
-        fragment = _GDCM.Fragment()
-        fragment.SetByteStringValue(frame)
-        fragments = _GDCM.SequenceOfFragments.New()
-        fragments.AddFragment(fragment)
-        element = _GDCM.DataElement(_GDCM.Tag(0x7FE0, 0x0010))
-        element.SetValue(fragments.__ref__())
-        image = _GDCM.Image()
-        image.SetNumberOfDimensions(2)
-        image.SetDimensions((columns, rows, 1))
-        image.SetDataElement(element)
-        image.SetPhotometricInterpretation(_GDCM.PhotometricInterpretation(_GDCM.PhotometricInterpretation.MONOCHROME2))
-        image.SetTransferSyntax(_GDCM.TransferSyntax(_GDCM.TransferSyntax.JPEGExtendedProcess2_4))
-        image.SetPixelFormat(_GDCM.PixelFormat(1, 16, bits, bits - 1, int(ds.PixelRepresentation)))
-        decoded = image.GetBuffer().encode("utf-8", "surrogateescape")  # GDCM gives char* as str
+        decoded = gdcm_process.decode(frame, described)
         yield np.frombuffer(decoded, "<i2" if ds.PixelRepresentation else "<u2").reshape(rows, columns)

@@ -44,15 +44,22 @@ _EXPLICIT_VRS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
-    """What holds for every frame of the instance."""
+class Description:
+    """What holds for every frame of the instance; `bits` is Bits Stored (0028,0101)."""
 
     syntax: UID
     modality: str | None
     photometric: str
     bits: int
+    rows: int
+    columns: int
     frames: int
     notes: tuple[str, ...]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all frames together."""
+        return self.rows * self.columns * self.frames
 
 
 def looks_like_dicom(content: bytes) -> bool:
@@ -84,25 +91,24 @@ def read_dicom(content: bytes, name: str) -> list[Frame]:
         UnsupportedFormat: photometric interpretation other than grey, palette, RGB or YBR.
         UnsupportedTransferSyntax: no decoder for the pixel data.
     """
+    ds = parse(content)
+    return decode(ds, describe(ds), name)
+
+
+def parse(content: bytes) -> Dataset:
+    """Read the data set of a file; the transfer syntax is always set afterwards.
+
+    Elements are converted when they are first asked for, and may raise any of `codecs.FILE_ERRORS` then.
+
+    Args:
+        content: the whole file, with or without preamble and file meta information.
+
+    Raises:
+        CorruptImage: truncated or damaged.
+        TooManyPixels: a deflated data set that would inflate without bound.
+    """
     quiet()
     silence("pydicom")
-    ds = _parse(content)
-    header = _read_header(ds)
-    frames: list[Frame] = []
-    for index, stored in enumerate(stored_frames(ds, header.syntax, header.frames)):
-        frame_name = name if header.frames == 1 else f"{name}#{index + 1}"
-        if header.photometric in _GREY:
-            grading = read_grading(ds, index)
-            pixels, colour, notes = grade(stored, grading), 0.0, header.notes + grading.notes
-        else:
-            pixels, colour = grey_of(_rgb(stored, ds, header))
-            notes = header.notes
-        frames.append(Frame(frame_name, pixels, colour, header.modality, notes))
-    return frames
-
-
-def _parse(content: bytes) -> Dataset:
-    """Read the data set; the transfer syntax is always set afterwards."""
     try:
         _check_inflated_size(content)
         ds = _dcmread(BytesIO(content), force=content[128:132] != b"DICM")
@@ -133,18 +139,31 @@ def _check_inflated_size(content: bytes) -> None:
             raise TooManyPixels("the deflated data set is too large")
 
 
-def _read_header(ds: Dataset) -> _Header:
+def describe(ds: Dataset) -> Description:
+    """Read what is needed before the pixel data are touched (PS3.3 C.7.6.3).
+
+    Args:
+        ds: a parsed instance.
+
+    Raises:
+        CorruptImage: incomplete or contradictory.
+        NoPixelData: nothing to show in the instance.
+        TooManyPixels: the header announces more than the limits of `service.pixels`.
+        UnsupportedFormat: photometric interpretation other than grey, palette, RGB or YBR.
+    """
     try:
         if not any(keyword in ds for keyword in _PIXEL_KEYWORDS):
             raise NoPixelData("the DICOM instance holds no pixel data")
         syntax = UID(ds.file_meta.TransferSyntaxUID)
         rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
         photometric = str(ds.PhotometricInterpretation).strip().upper()
-        header = _Header(
+        described = Description(
             syntax=syntax,
             modality=_modality(ds),
             photometric=photometric,
             bits=int(ds.get("BitsStored") or ds.get("BitsAllocated") or 32),
+            rows=rows,
+            columns=columns,
             frames=frames,
             notes=("lossy compressed source",) if str(ds.get("LossyImageCompression")).strip() == "01" else (),
         )
@@ -155,7 +174,34 @@ def _read_header(ds: Dataset) -> _Header:
     if photometric not in _GREY + _COLOUR:
         raise UnsupportedFormat("the DICOM photometric interpretation is not supported")
     check_size(columns, rows, frames)
-    return header
+    return described
+
+
+def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
+    """Decode the frames of a parsed instance; for what comes out see `read_dicom`.
+
+    Args:
+        ds: the instance, with its pixel data.
+        described: what `describe` gave for it.
+        name: of the frame, or the stem of the frames' names.
+
+    Raises:
+        CorruptImage: the pixel data, or a table that they need, are truncated, damaged or contradictory.
+        UnsupportedTransferSyntax: no decoder for the pixel data.
+    """
+    frames: list[Frame] = []
+    for index, stored in enumerate(stored_frames(ds, described.syntax, described.frames)):
+        frame_name = name if described.frames == 1 else f"{name}#{index + 1}"
+        if described.photometric in _GREY:
+            if stored.ndim != 2:  # several samples a pixel
+                raise CorruptImage("the DICOM pixel data do not fit the photometric interpretation")
+            grading = read_grading(ds, index)
+            pixels, colour, notes = grade(stored, grading), 0.0, described.notes + grading.notes
+        else:
+            pixels, colour = grey_of(_rgb(stored, ds, described))
+            notes = described.notes
+        frames.append(Frame(frame_name, pixels, colour, described.modality, notes))
+    return frames
 
 
 def _modality(ds: Dataset) -> str | None:
@@ -164,10 +210,10 @@ def _modality(ds: Dataset) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"[A-Z0-9_]{1,16}", value) else None
 
 
-def _rgb(stored: NDArray[Any], ds: Dataset, header: _Header) -> Grey8:
+def _rgb(stored: NDArray[Any], ds: Dataset, described: Description) -> Grey8:
     """Colour `[H, W, 3]` in 8 bits; palettes are looked up (PS3.3 C.7.9)."""
-    rgb, bits = stored, header.bits
-    if header.photometric == "PALETTE COLOR":
+    rgb, bits = stored, described.bits
+    if described.photometric == "PALETTE COLOR":
         try:
             rgb = apply_color_lut(stored, ds)
         except FILE_ERRORS:

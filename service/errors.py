@@ -7,11 +7,14 @@
     │   ├── UnknownMethod                422
     │   ├── UnknownTarget                422
     │   ├── UnknownJob                   404
+    │   ├── UnknownSource                422   neither a configured archive nor under one's address
+    │   ├── BrokenUpload                 400   a multipart body or a zip that ends early or contradicts itself
     │   ├── BudgetTooSmall               422
     │   ├── DeadlineTooShort             422
     │   ├── TooSlow                      422   for an answer at once; a job takes it
     │   ├── TooManyImages                413
     │   ├── TooLarge                     413
+    │   ├── NotDeidentifiable            422   what must not leave the house cannot be taken out
     │   └── UnreadableImage              422   fails alone; the other images of the request are answered
     │       ├── UnsupportedFormat        422
     │       ├── CorruptImage             422
@@ -22,6 +25,11 @@
     │   ├── BundleDigestMismatch         500
     │   ├── BundleSchemaMismatch         500
     │   └── GoldenSampleMismatch         500
+    ├── RulesError                       500   a rules file that cannot be used, at start
+    ├── RemoteError                      502   an archive that the service fetches from or stores to
+    │   ├── RemoteUnavailable            502   may pass: tried again
+    │   └── RemoteRefused                502   will not pass by itself
+    ├── StageLost                        500   what an earlier stage of a study left on disk is gone or damaged
     ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
     └── Overloaded                       503
 
@@ -105,6 +113,21 @@ class UnknownJob(RequestError):
     title = "No such job"
 
 
+class UnknownSource(RequestError):
+    """No archive of this name is configured, or the address is not under that of one."""
+
+    status = 422
+    kind = "unknown-source"
+    title = "No such source is configured"
+
+
+class BrokenUpload(RequestError):
+    """A multipart body or an archive that ends early or contradicts itself."""
+
+    kind = "broken-upload"
+    title = "The upload is damaged or incomplete"
+
+
 class BudgetTooSmall(RequestError):
     """The explanation method cannot work with so few evaluations."""
 
@@ -143,6 +166,14 @@ class TooLarge(RequestError):
     status = 413
     kind = "too-large"
     title = "The upload is too large"
+
+
+class NotDeidentifiable(RequestError):
+    """An object that cannot be made safe to leave the house."""
+
+    status = 422
+    kind = "not-deidentifiable"
+    title = "The object cannot be de-identified"
 
 
 class UnreadableImage(RequestError):
@@ -214,6 +245,42 @@ class GoldenSampleMismatch(BundleError):
 
     kind = "golden-sample-mismatch"
     title = "The model does not reproduce its golden sample"
+
+
+class RemoteError(RadiolucentError):
+    """An archive did not do what it was asked to."""
+
+    status = 502
+    kind = "remote"
+    title = "The archive failed"
+
+
+class RemoteUnavailable(RemoteError):
+    """The archive cannot be reached, is overloaded, or stopped in the middle; it may work later."""
+
+    kind = "remote-unavailable"
+    title = "The archive is not available"
+
+
+class RemoteRefused(RemoteError):
+    """The archive refuses, and will refuse again."""
+
+    kind = "remote-refused"
+    title = "The archive refuses"
+
+
+class StageLost(RadiolucentError):
+    """What an earlier stage of a study left on disk is gone or damaged."""
+
+    kind = "stage-lost"
+    title = "Stored files of the study are gone or damaged"
+
+
+class RulesError(RadiolucentError):
+    """The file that says which model answers which series cannot be used."""
+
+    kind = "rules"
+    title = "The rules file cannot be used"
 
 
 class Cancelled(RadiolucentError):

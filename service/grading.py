@@ -75,8 +75,8 @@ def read_grading(ds: Dataset, index: int) -> Grading:
         inverted = str(ds.PhotometricInterpretation).strip().upper() == "MONOCHROME1"
         padding = _padding(ds)
         little = ds.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
-        values = _functional_group(ds, index, "PixelValueTransformationSequence")
-        voi = _functional_group(ds, index, "FrameVOILUTSequence")
+        values = functional_group(ds, index, "PixelValueTransformationSequence")
+        voi = functional_group(ds, index, "FrameVOILUTSequence")
         modality_table = _table(values, "ModalityLUTSequence", little)
         voi_table = _table(voi, "VOILUTSequence", little)
     except FILE_ERRORS:
@@ -89,11 +89,20 @@ def read_grading(ds: Dataset, index: int) -> Grading:
     return Grading(bits, inverted, padding, rescale, modality_table, voi_table, window, tuple(notes))
 
 
-def _functional_group(ds: Dataset, index: int, keyword: str) -> Dataset:
-    """The item of a functional group macro for a frame: its own, the shared one, or the data set itself."""
-    groups: list[Any] = list(ds.get("PerFrameFunctionalGroupsSequence") or [])
-    shared: list[Any] = list(ds.get("SharedFunctionalGroupsSequence") or [])
-    for group in [*groups[index : index + 1], *shared[:1]]:
+def functional_group(ds: Dataset, index: int, keyword: str) -> Dataset:
+    """The item of a functional group macro for a frame (PS3.3 C.7.6.16).
+
+    Args:
+        ds: an instance; its elements may raise any of `codecs.FILE_ERRORS` when they are read.
+        index: the frame, from 0.
+        keyword: of the macro's sequence.
+
+    Returns:
+        The frame's own item, the shared one, or the data set itself.
+    """
+    groups: Any = ds.get("PerFrameFunctionalGroupsSequence") or ()
+    shared: Any = ds.get("SharedFunctionalGroupsSequence") or ()
+    for group in (*groups[index : index + 1], *shared[:1]):
         if items := group.get(keyword):
             return items[0]
     return ds

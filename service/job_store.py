@@ -1,23 +1,15 @@
-"""Jobs at rest: an SQL database that survives the process, and that several processes may share.
-
-A job is claimed by one UPDATE whose condition only one claimant can meet, and held by a lease that its worker renews;
-a lease that ran out belongs to a worker that died, and the job is anybody's again.
-"""
+"""Jobs at rest: an SQL database that survives the process, and that several processes may share."""
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import time
 from typing import Literal
 
 from sqlalchemy import (
     Column,
     Connection,
-    Engine,
     Float,
     ForeignKey,
     Integer,
@@ -26,16 +18,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    create_engine,
     delete,
-    event,
     func,
     insert,
-    or_,
     select,
-    update,
 )
 
+from service.database import Leases, connect, lease_columns, new_id
 from service.errors import Overloaded, UnknownJob
 
 Status = Literal["queued", "running", "done", "failed"]
@@ -45,15 +34,11 @@ _metadata = MetaData()
 _jobs = Table(
     "jobs",
     _metadata,
-    Column("id", String(43), primary_key=True),
-    Column("status", String(16), nullable=False, index=True),
+    *lease_columns(),
     Column("created", Float, nullable=False),
     Column("expires", Float, nullable=False, index=True),
     Column("request", Text, nullable=False),
     Column("progress", Float, nullable=False, default=0.0),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("owner", String(43)),
-    Column("lease", Float, nullable=False, default=0.0),
     Column("answer", Text),
 )
 _files = Table(
@@ -91,8 +76,9 @@ class JobStore:
     """
 
     def __init__(self, url: str, *, lease: float, ttl: float, limit: int) -> None:
-        self._engine = _connect(url or f"sqlite:///{_private_file()}")
-        self._lease, self._ttl, self._limit = lease, ttl, limit
+        self._engine = connect(url, "jobs.sqlite")
+        self._leases = Leases(self._engine, _jobs, lease)
+        self._ttl, self._limit = ttl, limit
         _metadata.create_all(self._engine)
 
     def add(self, request: str, files: Sequence[tuple[str, bytes]]) -> Job:
@@ -102,7 +88,7 @@ class JobStore:
             Overloaded: there are too many.
         """
         now = time()
-        job = secrets.token_urlsafe(32)
+        job = new_id()
         made = {"id": job, "status": "queued", "created": now, "expires": now + self._ttl}
         with self._engine.begin() as connection:
             if (connection.scalar(select(func.count()).select_from(_jobs)) or 0) >= self._limit:
@@ -149,28 +135,17 @@ class JobStore:
 
     def claim(self, owner: str) -> Job | None:
         """The oldest job that waits, or whose worker died; None where there is none. It is now `owner`'s."""
-        now = time()
-        free = or_(_jobs.c.status == "queued", (_jobs.c.status == "running") & (_jobs.c.lease < now))
-        oldest = select(_jobs.c.id).where(free, _jobs.c.expires > now).order_by(_jobs.c.created).limit(8)
-        with self._engine.connect() as connection:
-            candidates = list(connection.scalars(oldest))
-        for job in candidates:
-            taken = update(_jobs).where(_jobs.c.id == job, free)
-            values = {"status": "running", "owner": owner, "lease": now + self._lease, "progress": 0.0}
-            with self._engine.begin() as connection:
-                done = connection.execute(taken.values(**values, attempts=_jobs.c.attempts + 1))
-            if done.rowcount == 1:
-                return self.get(job)
-        return None
+        lasting = _jobs.c.expires > time()
+        job = self._leases.claim(owner, _jobs.c.status == "queued", _jobs.c.created, {"progress": 0.0}, lasting)
+        return None if job is None else self.get(job)
 
     def renew(self, job: str, owner: str, progress: float) -> bool:
         """Keep the claim, and note progress; False where the job is no longer the owner's: deleted, or taken."""
-        values = {"lease": time() + self._lease, "progress": progress}
-        return self._owned(job, owner, values)
+        return self._leases.renew(job, owner, {"progress": progress})
 
     def finish(self, job: str, owner: str, status: Literal["done", "failed"], answer: str) -> bool:
         """Store the answer; False where the job is no longer the owner's. Its files are deleted."""
-        if not self._owned(job, owner, {"status": status, "answer": answer, "progress": 1.0}):
+        if not self._leases.update(job, owner, {"status": status, "answer": answer, "progress": 1.0}):
             return False
         with self._engine.begin() as connection:
             connection.execute(delete(_files).where(_files.c.job == job))
@@ -178,44 +153,13 @@ class JobStore:
 
     def release(self, job: str, owner: str) -> None:
         """Put a job back that this process will not finish; the attempt does not count."""
-        self._owned(job, owner, {"status": "queued", "attempts": _jobs.c.attempts - 1, "progress": 0.0})
+        self._leases.update(job, owner, {"status": "queued", "attempts": _jobs.c.attempts - 1, "progress": 0.0})
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
-    def _owned(self, job: str, owner: str, values: Mapping[str, object]) -> bool:
-        mine = update(_jobs).where(_jobs.c.id == job, _jobs.c.owner == owner, _jobs.c.status == "running")
-        with self._engine.begin() as connection:
-            return connection.execute(mine.values(**values)).rowcount == 1
-
 
 def _forget(connection: Connection, jobs: Sequence[str]) -> int:
     connection.execute(delete(_files).where(_files.c.job.in_(jobs)))
     return connection.execute(delete(_jobs).where(_jobs.c.id.in_(jobs))).rowcount
-
-
-def _connect(url: str) -> Engine:
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: object, record: object) -> None:
-    """Readers beside a writer, patience for a lock, and deleted images overwritten in the file."""
-    cursor = connection.cursor()  # pyright: ignore[reportAttributeAccessIssue] - DBAPI, which has no type
-    for pragma in ("journal_mode=WAL", "busy_timeout=10000", "secure_delete=ON", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _private_file() -> Path:
-    """`radiolucent/jobs.sqlite` in the user's state folder (XDG), readable by nobody else: it holds images."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    folder = state / "radiolucent"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = folder / "jobs.sqlite"
-    file.touch(mode=0o600)
-    file.chmod(0o600)
-    return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -33,4 +34,24 @@ MODEL_INFO = Gauge(
 BUNDLES_REFUSED = Gauge("radiolucent_bundles_refused", "Bundles found but not served.", multiprocess_mode="livemax")
 JOBS = Counter("radiolucent_jobs", "Jobs ended, by outcome (done, failed, cancelled or expired).", ["outcome"])
 JOBS_WAITING = Gauge("radiolucent_jobs_waiting", "Jobs that wait to be run.", multiprocess_mode="livemax")
+STUDIES = Counter(
+    "radiolucent_studies", "Runs of studies ended, by outcome (done, retried, dead, cancelled).", ["outcome"]
+)
+STUDIES_WAITING = Gauge(
+    "radiolucent_studies_waiting",
+    "Studies by status (receiving, queued, running, dead).",
+    ["status"],
+    multiprocess_mode="livemax",
+)
+INSTANCES = Counter(
+    "radiolucent_instances", "DICOM instances by door (c-store, stow, wado) and outcome.", ["door", "outcome"]
+)
 EVALUATIONS = Counter("radiolucent_evaluations", "Images run through a model to explain others.", ["model", "method"])
+
+
+def hashed_uid(uid: str, key: bytes) -> str:
+    """What logs may hold of a UID: 12 hexadecimal digits of its HMAC-SHA256 with the site's secret key.
+
+    The same UID gives the same digits at the same site; without the key nobody can try UIDs until one fits.
+    """
+    return hmac.digest(key, uid.encode(), "sha256").hex()[:12]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, log10
 from time import perf_counter
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
-import numpy as np
 
+from service.answers import explanation_answer
 from service.batching import Answer, Batcher
 from service.bundle import Kind, Manifest
 from service.errors import InvalidParameter, Overloaded, TooManyImages, TooSlow, UnknownTarget, UnreadableImage
@@ -37,7 +35,7 @@ from service.schemas import (
     Result,
 )
 from service.settings import Settings
-from service.types import Attribution, Float, Frame, Item, Target
+from service.types import Attribution, Frame, Item, Target
 
 T = TypeVar("T")
 PREDICT = "none"  # the method label of metrics where nothing is explained
@@ -138,11 +136,11 @@ class Pipeline:
         more = method.outputs if method is not None else frozenset[str]()
         answers = await self.batchers[model].run([row.item.pixels for row in readable], more)
         inference_end = perf_counter()
-        explaining = partial(_explain_all, readable, answers, wish, served, method, self._view(served, job), job)
+        explaining = partial(_explain_all, readable, answers, wish, served, method, self.view(served, job), job)
         if method is None or method.budget == 0:
             found = await self._in_thread(explaining)
         else:
-            found = await self._explain_slowly(explaining, bounded=job is None)
+            found = await self.explain_slowly(explaining, bounded=job is None)
         ready = iter(found)
         results = [next(ready) if isinstance(row, _Read) else row for row in decoded]
         end = perf_counter()
@@ -195,13 +193,13 @@ class Pipeline:
                 "a smaller budget, or set deadline_ms"
             )
 
-    def _view(self, served: Model, job: JobHandle | None) -> Waiting:
+    def view(self, served: Model, job: JobHandle | None) -> Waiting:
         """The model as an explanation may use it: a lane of its own, and an end."""
         if job is None:
             return Waiting(served.engine, self._lanes[EXPLANATION], lambda: False)
         return Waiting(served.engine, self._lanes[JOB], job.cancelled)
 
-    async def _explain_slowly(self, explaining: Callable[[], T], *, bounded: bool) -> T:
+    async def explain_slowly(self, explaining: Callable[[], T], *, bounded: bool) -> T:
         """In a thread that decoding does not need.
 
         Raises:
@@ -291,29 +289,7 @@ def _answer(
 
 def _explanation(row: _Read, attribution: Attribution, manifest: Manifest, *, overlay: bool) -> ExplanationAnswer:
     picture = overlay_png(row.frame, row.item.region, attribution) if overlay else None
-    (described,) = [e for e in manifest.explanations if e.method == attribution.method]
-    return ExplanationAnswer(
-        method=attribution.method,
-        target=attribution.target.name,
-        against=attribution.target.against_name,
-        shape=(attribution.values.shape[0], attribution.values.shape[1]),
-        saliency=_numbers(attribution.values),
-        exact=attribution.exact,
-        parameters=attribution.parameters,
-        evaluations=attribution.evaluations,
-        additivity_error=attribution.additivity_error,
-        interval=None if attribution.interval is None else _numbers(attribution.interval),
-        stopped=attribution.stopped,
-        quality=described.quality,
-        overlay=base64.b64encode(picture).decode() if picture is not None else None,
-    )
-
-
-def _numbers(values: Float) -> list[list[float]]:
-    """Rows of numbers, rounded at the seventh digit of the largest, as float32 is."""
-    largest = float(np.abs(values).max())
-    digits = 7 - ceil(log10(largest)) if largest > 0 else 0
-    return np.round(values.astype(np.float64), digits).tolist()
+    return explanation_answer(attribution, manifest, picture)
 
 
 def kind_warnings(frame: Frame, kind: Kind) -> list[str]:

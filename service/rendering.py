@@ -14,29 +14,37 @@ _OPACITY = 0.6
 
 
 def overlay_png(frame: Frame, region: Region, attribution: Attribution) -> bytes:
-    """The frame with the positive evidence in colour over it, as PNG bytes.
+    """The frame with the positive evidence in colour over it, as PNG bytes; see `overlay`."""
+    done, content = cv2.imencode(".png", overlay(frame, region, attribution))
+    if not done:
+        raise RuntimeError("PNG encoding failed")
+    return content.tobytes()
 
-    The largest positive value of this map is the brightest colour of inferno, which is perceptually uniform; there is
-    no colour where the evidence is not positive. The footer holds a colour bar with the values, the method, the target
-    and the notice; it names neither file nor patient.
+
+def overlay(frame: Frame, region: Region, attribution: Attribution, peak: float | None = None) -> NDArray[np.uint8]:
+    """The frame with the positive evidence in colour over it.
+
+    The brightest colour of inferno, which is perceptually uniform, stands for `peak`; there is no colour where the
+    evidence is not positive. The footer holds a colour bar with the values, the method, the target and the notice; it
+    names neither file nor patient.
 
     Args:
         frame: the source.
         region: the rectangle of the frame that the map covers.
         attribution: values float32 `[h, w]`.
+        peak: positive; None for the largest positive value of this map.
+
+    Returns:
+        uint8 `[H', W', 3]`, blue first; narrow frames are enlarged so that the footer can be read.
     """
     grey = display_grey(frame)
     positive = np.maximum(on_frame(attribution.values, region, grey.shape), 0)
-    peak = float(positive.max())
-    strength = positive / peak if peak > 0 else positive
+    peak = float(positive.max()) if peak is None else peak
+    strength = np.minimum(positive / peak, 1) if peak > 0 else positive
     heat = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     opacity = (_OPACITY * np.sqrt(strength))[..., np.newaxis]
     blended = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) * (1 - opacity) + heat * opacity
-    picture = _with_footer(blended.astype(np.uint8), attribution, peak)
-    done, content = cv2.imencode(".png", picture)
-    if not done:
-        raise RuntimeError("PNG encoding failed")
-    return content.tobytes()
+    return _with_footer(blended.astype(np.uint8), attribution, peak)
 
 
 def on_frame(values: Float, region: Region, shape: tuple[int, ...]) -> Float:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
+from service.engine import Engine
 from service.errors import Cancelled
-from service.explainers.base import Model
-from service.types import Float, Grey8
+from service.types import Float, Grey8, Outputs
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,8 +75,13 @@ class Waiting:
         Cancelled: from any call, once `cancelled` says so.
     """
 
-    def __init__(self, model: Model, lane: Lane, cancelled: Callable[[], bool]) -> None:
+    def __init__(self, model: Engine, lane: Lane, cancelled: Callable[[], bool]) -> None:
         self._model, self._lane, self._cancelled = model, lane, cancelled
+
+    def run(self, images: Grey8, more: Collection[str] = ()) -> Outputs:
+        """See `Engine.run`."""
+        self._check()
+        return self._lane.submit(self._model.run, images, more).result()
 
     def logits(self, images: Grey8) -> Float:
         """See `Model`."""

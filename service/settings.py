@@ -7,6 +7,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.archives import Archive
+from service.dicom_results.options import DEFAULT_KINDS, Kind
+from service.scp import ScpSettings
+
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 
@@ -29,6 +33,17 @@ class Settings(BaseSettings):
         jobs_database: SQLAlchemy URL of the jobs' database; empty is an SQLite file in the user's state folder.
         job_ttl_s: seconds after which a job, its images and its result are deleted.
         max_jobs: most jobs stored at once.
+        rules: TOML file that says which model answers which series; left out, the shipped `service/rules.toml`.
+        archives: PACS that speak DICOMweb, by name, as JSON: `{"orthanc": {"url": "http://127.0.0.1:8042/dicom-web"}}`.
+        results: DICOM objects that are made where a request does not say, as a JSON list.
+        deidentify: take out of every DICOM object that is returned or stored what identifies the patient (PS3.15 E).
+        study_folder: where instances wait, private; left out, in the user's state folder.
+        site_key: file with the site's secret, made where it is missing: logs hold UIDs only as hashes with it, and
+            de-identifying replaces UIDs by such hashes. Left out, in the user's state folder.
+        study_ttl_s: seconds that an answered or a dead study is kept.
+        max_studies: most studies that may wait or run.
+        max_study_mib: most MiB of one study, unpacked.
+        scp: the C-STORE door, as JSON; see `ScpSettings`. Closed where left out.
         job_lease_s: seconds without a sign of life after which a running job is another process's to take.
     """
 
@@ -49,3 +64,13 @@ class Settings(BaseSettings):
     job_ttl_s: int = Field(default=3600, ge=1)
     max_jobs: int = Field(default=256, ge=1)
     job_lease_s: float = Field(default=15.0, gt=0)
+    rules: Path | None = None
+    archives: dict[str, Archive] = Field(default_factory=dict[str, Archive])
+    results: tuple[Kind, ...] = DEFAULT_KINDS
+    deidentify: bool = False
+    study_folder: Path | None = None
+    site_key: Path | None = None
+    study_ttl_s: float = Field(default=86_400, gt=0)
+    max_studies: int = Field(default=10_000, ge=1)
+    max_study_mib: int = Field(default=2048, ge=1)
+    scp: ScpSettings = ScpSettings()

@@ -475,6 +475,18 @@ def test_a_codestream_of_another_size_is_refused(syntax: uid.UID, keyword: str, 
         read_one(ds)
 
 
+def test_jpeg_ls_without_its_end_is_refused() -> None:
+    """Found by mutation: the decoder runs for ten seconds where a scan is not ended by a marker."""
+    ds = instance(RAMP)
+    ds.compress(uid.JPEGLSLossless, generate_instance_uid=False)
+    (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
+    end = frame.rindex(b"\xff\xd9")
+    for tail in (b"", b"\x02\x02", b"\xff\xd9\x02\x02"):
+        ds.PixelData = encapsulate([frame[:end] + tail])
+        with pytest.raises(errors.CorruptImage, match="no end"):
+            read_one(ds)
+
+
 @pytest.mark.parametrize(
     "elements", [{"Rows": 65000, "Columns": 65000}, {"NumberOfFrames": "513"}, {"Rows": 8000, "NumberOfFrames": "500"}]
 )

@@ -1,0 +1,130 @@
+"""What every table at rest has in common: the database, its private place, and rows that one worker holds at a time.
+
+A row is claimed by one UPDATE whose condition only one claimant can meet, and held by a lease that its worker renews;
+a lease that ran out belongs to a worker that died, and the row is anybody's again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from time import time
+
+from sqlalchemy import Column, ColumnElement, Engine, Float, Integer, String, Table, create_engine, event, or_, select
+from sqlalchemy import update as update_rows
+
+_CANDIDATES = 8  # rows looked at for one claim: others may take the first ones
+
+
+def lease_columns() -> tuple[Column[str], Column[str], Column[int], Column[str], Column[float]]:
+    """New columns `id`, `status`, `attempts`, `owner` and `lease` (seconds since 1970), which `Leases` works on."""
+    return (
+        Column("id", String(43), primary_key=True),
+        Column("status", String(16), nullable=False, index=True),
+        Column("attempts", Integer, nullable=False, default=0),
+        Column("owner", String(43)),
+        Column("lease", Float, nullable=False, default=0.0),
+    )
+
+
+def new_id() -> str:
+    """An id that nobody guesses: whoever knows it may read the row's answer."""
+    return secrets.token_urlsafe(32)
+
+
+class Leases:
+    """Claims on the rows of a table that has `lease_columns`.
+
+    Args:
+        engine: the database.
+        table: whose rows are claimed.
+        seconds: that a claim holds without being renewed.
+    """
+
+    def __init__(self, engine: Engine, table: Table, seconds: float) -> None:
+        self._engine, self._table, self._seconds = engine, table, seconds
+
+    def claim(
+        self,
+        owner: str,
+        waiting: ColumnElement[bool],
+        order: ColumnElement[float],
+        values: Mapping[str, object],
+        also: ColumnElement[bool] | None = None,
+    ) -> str | None:
+        """Take the first row that waits, or whose worker died; None where there is none. It is now `owner`'s.
+
+        Args:
+            owner: who claims.
+            waiting: which rows nobody works on and may be taken.
+            order: which goes first.
+            values: further columns to set.
+            also: what must hold of the row of a dead worker, too.
+        """
+        now, table = time(), self._table
+        free = or_(waiting, (table.c.status == "running") & (table.c.lease < now))
+        free = free if also is None else free & also
+        with self._engine.connect() as connection:
+            candidates = list(
+                connection.scalars(select(table.c.id).where(free).order_by(order).limit(_CANDIDATES)),
+            )
+        taken = {"status": "running", "owner": owner, "lease": now + self._seconds, "attempts": table.c.attempts + 1}
+        for candidate in candidates:
+            claim = update_rows(table).where(table.c.id == candidate, free).values(**values, **taken)
+            with self._engine.begin() as connection:
+                if connection.execute(claim).rowcount == 1:
+                    return candidate
+        return None
+
+    def renew(self, row: str, owner: str, values: Mapping[str, object]) -> bool:
+        """Keep the claim and set columns; False where the row is no longer the owner's: deleted, or taken."""
+        return self.update(row, owner, {"lease": time() + self._seconds, **values})
+
+    def update(self, row: str, owner: str, values: Mapping[str, object]) -> bool:
+        """Set columns; False where the row is no longer the owner's."""
+        table = self._table
+        mine = update_rows(table).where(table.c.id == row, table.c.owner == owner, table.c.status == "running")
+        with self._engine.begin() as connection:
+            return connection.execute(mine.values(**values)).rowcount == 1
+
+
+def connect(url: str, file: str) -> Engine:
+    """Open a database.
+
+    Args:
+        url: SQLAlchemy URL; empty for an SQLite file of this user.
+        file: its name in the user's state folder.
+    """
+    engine = create_engine(url or f"sqlite:///{_private_file(file)}")
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def private_folder(name: str = "") -> Path:
+    """`radiolucent/<name>` in the user's state folder (XDG), readable by nobody else: it holds images."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    folder = state / "radiolucent"
+    for each in (folder, folder / name):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / name
+
+
+def _prepare_sqlite(connection: object, record: object) -> None:
+    """Readers beside a writer, patience for a lock, deleted images overwritten, and a commit that outlives the power.
+
+    `synchronous=FULL` flushes the log with every commit; SQLite may have been built with less.
+    """
+    cursor = connection.cursor()  # pyright: ignore[reportAttributeAccessIssue] - DBAPI, which has no type
+    for pragma in ("journal_mode=WAL", "busy_timeout=10000", "secure_delete=ON", "foreign_keys=ON", "synchronous=FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _private_file(name: str) -> Path:
+    file = private_folder() / name
+    file.touch(mode=0o600)
+    file.chmod(0o600)
+    return file

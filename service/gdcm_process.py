@@ -1,0 +1,196 @@
+"""GDCM in a process of its own: it aborts, or runs into memory that is not its own, on damaged JPEG data.
+
+No `except` holds what C++ throws through the bindings. So a frame is decoded by a child process, which stays for the
+next one; where it dies, the frame is damaged, and the service goes on. Also a decoder plug-in of pydicom.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydicom.pixels.decoders.base import DecodeRunner
+from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
+
+DECODER_DEPENDENCIES = {syntax: ("gdcm",) for syntax in (JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit)}
+_CHILD = Path(__file__).with_name("gdcm_child.py")
+_STARTS_WITHIN = 60.0  # seconds
+_PATIENCE = 3.0  # seconds a frame, and one more for so many samples:
+_SAMPLES_A_SECOND = 5e6
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a frame is to be decoded to (PS3.3 C.7.6.3): `syntax` is a UID, `stored` and `allocated` are bits."""
+
+    syntax: str
+    rows: int
+    columns: int
+    photometric: str
+    samples: int
+    planar: int
+    allocated: int
+    stored: int
+    signed: int
+
+
+class _Child:
+    """A process with GDCM."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-I", str(_CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # GDCM prints
+            bufsize=0,
+            start_new_session=True,
+        )
+        try:
+            self._read(1, time.monotonic() + _STARTS_WITHIN)
+        except RuntimeError:
+            self.end()
+            raise
+
+    def lives(self) -> bool:
+        """Whether the process is still there."""
+        return self._process.poll() is None
+
+    def decode(self, frame: bytes, described: Described, patience: float) -> bytes:
+        """Give it a frame.
+
+        Raises:
+            RuntimeError: the frame cannot be decoded, or the process died or went on for too long and must be ended.
+        """
+        text = json.dumps(asdict(described)).encode()
+        request = struct.pack(">I", len(text)) + text + struct.pack(">Q", len(frame)) + frame
+        until = time.monotonic() + patience
+        self._write(request)
+        length = int.from_bytes(self._read(8, until), "big")
+        if length > 8 * described.rows * described.columns * max(1, described.samples):
+            raise RuntimeError("GDCM decodes to more than the frame holds")
+        return self._read(length, until)
+
+    def _write(self, request: bytes) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
+        rest = memoryview(request)
+        try:
+            while rest:
+                rest = rest[self._process.stdin.write(rest) :]
+        except BrokenPipeError:
+            raise RuntimeError("GDCM died") from None
+
+    def _read(self, length: int, until: float) -> bytes:
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        chunks: list[bytes] = []
+        while length:
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                raise RuntimeError("GDCM takes too long")
+            chunk = os.read(self._process.stdout.fileno(), min(length, _CHUNK))
+            if not chunk:
+                raise RuntimeError("GDCM died")
+            chunks.append(chunk)
+            length -= len(chunk)
+        return b"".join(chunks)
+
+    def end(self) -> None:
+        """End the process, if it is still there."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+
+_idle: list[_Child] = []
+_lock = threading.Lock()
+
+
+def decode(frame: bytes, described: Described, patience: float = _PATIENCE) -> bytes:
+    """Decode a frame; from any thread.
+
+    Args:
+        frame: compressed pixel data of one frame.
+        described: what it is to be decoded to.
+        patience: seconds that it may take, and one more for 5 million samples.
+
+    Returns:
+        Samples as GDCM gives them, little endian.
+
+    Raises:
+        RuntimeError: the frame cannot be decoded: GDCM refuses it, dies of it, or takes too long.
+    """
+    child = _take()
+    samples = described.rows * described.columns * described.samples
+    try:
+        decoded = child.decode(frame, described, patience + samples / _SAMPLES_A_SECOND)
+    except BaseException:
+        child.end()
+        raise
+    _put_back(child)
+    if not decoded:
+        raise RuntimeError("GDCM refuses the frame")
+    return decoded
+
+
+def _take() -> _Child:
+    with _lock:
+        while _idle:
+            child = _idle.pop()
+            if child.owner != os.getpid():  # the parent's, after a fork
+                continue
+            if child.lives():
+                return child
+            child.end()
+    return _Child()
+
+
+def _put_back(child: _Child) -> None:
+    with _lock:
+        if len(_idle) < (os.cpu_count() or 1):
+            _idle.append(child)
+            return
+    child.end()
+
+
+@atexit.register
+def end_all() -> None:
+    """End the processes that wait for a frame."""
+    with _lock:
+        children, _idle[:] = [child for child in _idle if child.owner == os.getpid()], []
+    for child in children:
+        child.end()
+
+
+def is_available(uid: str) -> bool:
+    """Whether GDCM is installed, for a transfer syntax that it is used for; asked by pydicom."""
+    return uid in DECODER_DEPENDENCIES and find_spec("gdcm") is not None
+
+
+def _decode_frame(src: bytes, runner: DecodeRunner) -> bytes:  # pyright: ignore[reportUnusedFunction] - by name
+    """Decode a frame for pydicom, which converts colours and checks the size."""
+    described = Described(
+        syntax=str.__str__(runner.transfer_syntax),
+        rows=runner.rows,
+        columns=runner.columns,
+        photometric=str(runner.photometric_interpretation),
+        samples=runner.samples_per_pixel,
+        planar=runner.planar_configuration if runner.samples_per_pixel > 1 else 0,
+        allocated=runner.bits_allocated,
+        stored=runner.bits_stored,
+        signed=runner.pixel_representation,
+    )
+    return decode(src, described)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from export.__main__ import main as export
+from export.extend import main as extend
+from export.pooling import main
+from service.bundle import SeriesPooling, read_bundle
+from service.engine import open_engine, read_golden
+from service.pooling import NOT_CALIBRATED, pool
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def exported(finished_run, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "retinal-oct-oculusnet"
+    assert export([str(finished_run / "last.pt"), str(out)]) == 0
+    return out
+
+
+def test_what_is_fitted_reaches_the_manifest_and_the_answers(finished_run, exported, tmp_path):
+    root, fitted = finished_run.parent, tmp_path / "pooling.json"
+    bundle = shutil.copytree(exported, tmp_path / exported.name)
+    places = [str(root / "config.toml"), str(root / "data")]
+    cache = ["--cache", str(tmp_path / "cache")]
+    before = read_bundle(bundle)
+    assert main([str(bundle), *places, str(fitted), "--bootstrap", "20", *cache]) == 0
+    found = json.loads(fitted.read_text())
+    wanted = SeriesPooling.model_validate(found["pooling"])
+    assert wanted.groups == 16
+    assert {"accuracy", "brier", "ece", "excess"} <= set(wanted.metrics)
+    assert set(found["cross_validated_loss"]) == {"1", "2", "3", "5", "8"}
+    assert str(tmp_path) not in fitted.read_text()
+
+    assert extend([str(bundle), *places, "--pooling", str(fitted), *cache]) == 0
+    after = read_bundle(bundle)
+    assert before.manifest.series_pooling is None
+    assert after.manifest.series_pooling == wanted
+    assert read_bundle(bundle).manifest.temperature == before.manifest.temperature
+    engine = open_engine(after, device="cpu")
+    logits = engine.run(read_golden(after)["images"]).logits
+    assert pool(logits, before.manifest).notes == (NOT_CALIBRATED,)
+    assert pool(logits, after.manifest).notes == ()
+
+
+def test_a_network_without_a_healthy_class_is_refused(finished_run, exported, tmp_path, capsys):
+    root = finished_run.parent
+    config = tmp_path / "config.toml"
+    config.write_text((root / "config.toml").read_text().replace('healthy = ["NORMAL"]\n', ""))
+    out = tmp_path / "pooling.json"
+    assert main([str(exported), str(config), str(root / "data"), str(out)]) == 2
+    assert "healthy class" in capsys.readouterr().err
+    assert not out.exists()
