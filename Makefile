@@ -9,7 +9,7 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve test lint types imports train export load locks bento clean
+.PHONY: help serve test lint train export load pacs pacs-kill fuzz bento locks clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,15 @@ load: $(FULL)/.complete ## load-test a started service; reports in reports/
 	$(FULL)/bin/python -m locust -f loadtests/locustfile.py --headless -u 8 -r 4 -t 60s --host http://$(HOST):$(PORT) \
 	  --html reports/load.html --csv reports/load
 	$(FULL)/bin/python -m loadtests.check reports/load
+
+pacs: $(FULL)/.complete ## the loop with a real Orthanc on loopback; SERIES="DIR ..." adds series of your own
+	$(FULL)/bin/python -m tests.pacs $(SERIES)
+
+pacs-kill: $(FULL)/.complete ## the same with 100 series while Orthanc, feed and service are killed at random
+	$(FULL)/bin/python -m tests.pacs --kill
+
+fuzz: $(FULL)/.complete ## 10,000 mutated DICOM files against the reader
+	$(FULL)/bin/python -m tests.fuzz --count 10000
 
 bento: $(SERVE)/.complete ## build the bento of bentofile.yaml
 	$(SERVE)/bin/python -m bentoml build

@@ -41,6 +41,7 @@ from service.rendering import on_frame
 from service.types import Region
 from tests.dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved
 from tests.orthanc import INSTALLED, Orthanc, free_port
+from tests.processes import kill_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 900.0
@@ -62,12 +63,11 @@ class Process:
             env=self._environment,
             stdout=self.log,
             stderr=self.log,
-            start_new_session=True,
         )
 
     def kill(self, sign: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, sign)
+            kill_tree(self._process.pid, sign)
             self._process.wait(60)
 
     def close(self) -> None:

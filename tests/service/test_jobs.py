@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from bright import SIDE, png, write_bundle_into
+from processes import kill_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.server
@@ -47,7 +47,6 @@ class Server:
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
         for _ in range(240):
             try:
@@ -59,7 +58,7 @@ class Server:
         raise AssertionError(self.log.read_text())
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        kill_tree(self.process.pid)
         self.process.wait(30)
 
     def post(self, path: str = "/v1/explanations", **fields: str) -> httpx.Response:
