@@ -93,5 +93,5 @@ def _ready(url: str) -> bool:
     try:
         with urlopen(f"{url}/readyz", timeout=5) as answer:  # noqa: S310  # always http on the loopback interface
             return bool(json.load(answer)["ready"])
-    except (URLError, ConnectionError):
+    except (URLError, ConnectionError, TimeoutError):
         return False

@@ -1,6 +1,6 @@
 """Write the documents' tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
 
-python -m benchmarks.tables          rewrites README.md and docs/explanation-*.md
+python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md and docs/explanation-*.md
 python -m benchmarks.tables --check  status 1 where a document is not what the results say
 """
 
@@ -21,7 +21,7 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
-DOCUMENTS = (README, *sorted((ROOT / "docs").glob("explanation-*.md")))
+DOCUMENTS = (README, ROOT / "docs" / "dicom-results.md", *sorted((ROOT / "docs").glob("explanation-*.md")))
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
 _METRICS = {
     "accuracy": "accuracy, all classes",
@@ -163,16 +163,27 @@ def shapley(model: str) -> str:
     )
 
 
+def studies() -> str:
+    """The path of a series against the forward pass."""
+    result, rate = _result("study_throughput"), "of the forward pass's rate"
+    rows = [
+        [r["what"], f"{r['ms a slice']:.1f}", f"{r['slices a second']:.1f}", f"{r[rate]:.2f}"] for r in result["rows"]
+    ]
+    head = ["", "ms a slice", "slices a second", rate]
+    text = f"{result['options']['model']}, a series of {result['slices']} slices, {result['objects']} objects made; "
+    return table(head, rows) + f"\n\n{text}{_where(result)}."
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
     "localisation": localisation,
     "explain_cost": explain_cost,
     "footprint": footprint,
+    "studies": studies,
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),
-    "shapley_brain": partial(shapley, BRAIN),
     "shapley_oct": partial(shapley, OCT),
     "quality_brain": partial(quality, BRAIN),
     "quality_oct": partial(quality, OCT),
