@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.bundle import Manifest
 from service.dicom_results import DEFAULT_KINDS, Kind, Results, make_results
 from service.errors import TooSlow, UnknownTarget
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Options, Question, run_together
-from service.pooling import pool
+from service.pooling import Pooled, pool
 from service.prediction import predict
 from service.preprocessing import prepare
 from service.registry import Model, Registry
@@ -38,7 +39,7 @@ class StudyWish:
     Attributes:
         model: id of the bundle that is to answer every series; empty: the rules choose.
         method: of the explanation; empty: each model's default.
-        target: `predicted` (the label of the series), or a class.
+        target: `predicted` (see `explained_label`), or a class.
         options: of the explanation.
         kinds: DICOM objects to make.
     """
@@ -166,7 +167,7 @@ def answer_series(
         outputs += [found.row(row) for row in range(len(pixels))]
         progress(len(outputs) / len(items) * (1 - slow * 0.9))
     pooled = pool(np.stack([each.logits for each in outputs]), manifest)
-    (target,) = targets(wish.target, None, pooled.label, manifest)
+    (target,) = targets(wish.target, None, explained_label(pooled, manifest), manifest)
     saliency: list[Attribution] = []
     for start in range(0, len(items), _BATCH):
         questions = _questions(items[start : start + _BATCH], outputs[start : start + _BATCH], target)
@@ -191,6 +192,19 @@ def answer_series(
         saliency=np.stack(volume),
         notes=pooled.notes,
     )
+
+
+def explained_label(pooled: Pooled, manifest: Manifest) -> str:
+    """The class that the maps of a series are about where none is asked for.
+
+    It is the label, unless a finding is present that the label is not one of (its operating point lies below one half):
+    then the map must be evidence for the finding, and the class is the most probable one of the finding.
+    """
+    labels = {finding.name: finding.labels for finding in manifest.findings}
+    for found in pooled.findings:
+        if found.present and pooled.label not in labels[found.name]:
+            return max(labels[found.name], key=pooled.probabilities.__getitem__)
+    return pooled.label
 
 
 def _questions(items: Sequence[Item], outputs: Sequence[Outputs], target: Target) -> list[Question]:

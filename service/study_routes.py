@@ -51,7 +51,10 @@ def study_wish(
     request: Request,
     model: Annotated[str, Query(description="A bundle's id; left out, the rules choose for each series.")] = "",
     method: Annotated[str, Query(description="An explanation method; the model's default where left out.")] = "",
-    target: Annotated[str, Query(description="`predicted` (the label of the series), or a class.")] = "predicted",
+    target: Annotated[
+        str,
+        Query(description="A class, or `predicted`: the series' label, or the likeliest of a present finding."),
+    ] = "predicted",
     results: Annotated[list[Kind] | None, Query(description="DICOM objects to make.")] = None,
 ) -> StudyWish:
     """The query parameters of a study."""

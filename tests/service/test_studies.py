@@ -7,17 +7,21 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from bright import SIDE
+from bright import SIDE, manifest
 from dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved
 from pydicom import dcmread
 from starlette.testclient import TestClient
 
 from service.api import make_api, set_up_jobs
 from service.archives import Archive
+from service.bundle import Manifest
 from service.multipart import Limits, MultipartReader, write_multipart
 from service.pipeline import Pipeline
+from service.pooling import Pooled
 from service.rendering import on_frame
+from service.series_answer import SeriesFinding
 from service.settings import Settings
+from service.studies import explained_label
 from service.types import Region
 
 RULES = """
@@ -115,6 +119,21 @@ def test_the_map_that_is_stored_is_the_saliency_that_is_answered(client):
         cells = np.array(one["explanation"]["saliency"], np.float32)
         expected = on_frame(cells, Region(*one["region"]), stored.shape)
         np.testing.assert_allclose(stored, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "present", "expected"),
+    [
+        ({"bright": 0.2, "dark": 0.6, "middle": 0.2}, False, "dark"),
+        ({"bright": 0.15, "dark": 0.6, "middle": 0.25}, True, "middle"),  # present although another class is likelier
+        ({"bright": 0.7, "dark": 0.2, "middle": 0.1}, True, "bright"),
+    ],
+)
+def test_the_map_is_evidence_for_what_is_reported_as_present(probabilities, present, expected):
+    made = Manifest.model_validate(manifest("bright", {}))
+    label = max(probabilities, key=probabilities.get)
+    finding = SeriesFinding("light", probabilities["bright"] + probabilities["middle"], present, ())
+    assert explained_label(Pooled(label, probabilities, (finding,), (0,), ()), made) == expected
 
 
 def test_objects_come_as_dicom_json_where_that_is_accepted(client):
