@@ -30,6 +30,7 @@
     │   ├── RemoteUnavailable            502   may pass: tried again
     │   └── RemoteRefused                502   will not pass by itself
     ├── StageLost                        500   what an earlier stage of a study left on disk is gone or damaged
+    ├── Poisoned                         500   a study that takes its worker down
     ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
     └── Overloaded                       503
 
@@ -296,3 +297,10 @@ class Overloaded(RadiolucentError):
     status = 503
     kind = "overloaded"
     title = "The service is overloaded"
+
+
+class Poisoned(RadiolucentError):
+    """A study that takes its worker down."""
+
+    kind = "poisoned"
+    title = "The study stops the service"

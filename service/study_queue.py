@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from service.errors import (
     Cancelled,
+    Poisoned,
     RadiolucentError,
     RemoteRefused,
     RequestError,
@@ -170,7 +171,7 @@ class StudyWorker:
         job, request, claims = run.job, run.job.asked(), self._store.claims
         run.must(await anyio.to_thread.run_sync(claims.begin, job.id, run.owner))
         if job.crashes > self._patience.crashes:
-            raise _Poisoned(f"the service stopped {job.crashes} times while this study ran; it is not tried again")
+            raise Poisoned(f"the service stopped {job.crashes} times while this study ran; it is not tried again")
         stage = job.stage
         if stage == "waiting":
             await self._advance(run, "fetched", "source", self._steps.fetch(request), None)
@@ -202,7 +203,7 @@ class StudyWorker:
         job, claims = run.job, self._store.claims
         problem = Problem.of(error, job.label or job.id[:8]).model_dump_json()
         lost = isinstance(error, StageLost)
-        final = isinstance(error, RequestError | RemoteRefused | _Poisoned) or (lost and not job.asked().source)
+        final = isinstance(error, RequestError | RemoteRefused | Poisoned) or (lost and not job.asked().source)
         try:
             if final or self._patience.ends(error, run.attempts):
                 done = await anyio.to_thread.run_sync(claims.bury, job.id, run.owner, problem)
@@ -226,10 +227,3 @@ class StudyWorker:
                 logger.exception("the studies' database failed")
                 continue
             run.cancelled = run.cancelled or not ours
-
-
-class _Poisoned(RadiolucentError):
-    """A study that takes its worker down."""
-
-    kind = "poisoned"
-    title = "The study stops the service"
