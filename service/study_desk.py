@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 
@@ -14,12 +15,13 @@ from service.answers import explanation_answer
 from service.archives import find_archive
 from service.deidentify import deidentify
 from service.dicom_results import Results
+from service.dicom_results.instance import RESEARCH
 from service.dicomweb import fetch_series, store_instances
 from service.instance_file import InstanceFile
 from service.multipart import Limits
 from service.observability import hashed_uid
 from service.pipeline import JobHandle, Pipeline
-from service.schemas import RESEARCH_NOTICE, FindingAnswer, ModelName
+from service.schemas import FindingAnswer, ModelName
 from service.scp import Scp
 from service.selection import read_rules
 from service.series import Series
@@ -107,7 +109,7 @@ class StudyDesk:
         found = answer_studies(
             contents, wish, self._pipeline.registry, self.rules, view, limit_s=self.settings.inline_seconds
         )
-        return await self._pipeline.explain_slowly(partial(list, found), bounded=True)
+        return await self._pipeline.explain_slowly(partial(list, map(self._outgoing, found)), bounded=True)
 
     def request_series(self, asked: SeriesRequest) -> StudyJob:
         """Accept a series of an archive; on disk when this returns.
@@ -140,19 +142,28 @@ class StudyDesk:
         """What logs may hold of a UID."""
         return hashed_uid(uid, self._site_key)
 
-    def encoded(self, results: Iterable[SeriesResult]) -> Iterator[bytes]:
-        """The objects made, as files, one by one; de-identified where the settings say so."""
+    @staticmethod
+    def encoded(results: Iterable[SeriesResult]) -> Iterator[bytes]:
+        """The objects made, as files, one by one."""
         for result in results:
             for made in result.results:
                 for ds in made.objects:
-                    yield encode(self._outgoing(ds))
+                    yield encode(ds)
 
-    def summary(self, request_id: str, results: Iterable[SeriesResult]) -> StudyResult:
+    @staticmethod
+    def summary(request_id: str, results: Iterable[SeriesResult]) -> StudyResult:
         """The answer as it travels over HTTP."""
         return StudyResult(request_id=request_id, series=[_series_result(result) for result in results])
 
-    def _outgoing(self, ds: Dataset) -> Dataset:
-        return deidentify(ds, self._site_key, [RESEARCH_NOTICE]) if self.settings.deidentify else ds
+    def _outgoing(self, result: SeriesResult) -> SeriesResult:
+        """The same, its objects de-identified where the settings say so."""
+        if not self.settings.deidentify:
+            return result
+        made = tuple(
+            replace(each, objects=[deidentify(ds, self._site_key, [RESEARCH]) for ds in each.objects])
+            for each in result.results
+        )
+        return replace(result, results=made)
 
     def _fetch(self, request: StudyRequest) -> Iterator[bytes]:
         return fetch_series(self.settings.archives[request.source], request.study, request.series, self.limits)
@@ -168,7 +179,7 @@ class StudyDesk:
         )
         view = partial(self._pipeline.view, job=handle)
         found = answer_studies(source, wish, self._pipeline.registry, self.rules, view, handle.progress)
-        results = await anyio.to_thread.run_sync(partial(list, found))
+        results = await anyio.to_thread.run_sync(partial(list, map(self._outgoing, found)))
         summary = await anyio.to_thread.run_sync(self.summary, "", results)
         return Made(self.encoded(results), summary.model_dump_json())
 

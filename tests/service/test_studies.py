@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -39,24 +40,36 @@ description = "t1"
 
 
 @pytest.fixture
-def client(write_bundle, tmp_path):
+def open_client(write_bundle, tmp_path):
     write_bundle("second")
     models = write_bundle("bright").parent
     (tmp_path / "rules.toml").write_text(RULES)
-    settings = Settings(
-        models=models,
-        threads=1,
-        device="cpu",
-        rules=tmp_path / "rules.toml",
-        jobs_database=f"sqlite:///{tmp_path / 'jobs.sqlite'}",
-        study_folder=tmp_path / "studies",
-        site_key=tmp_path / "site.key",
-        archives={"pacs": Archive(url="http://127.0.0.1:9/dicom-web")},
-    )
-    application = make_api("test")
-    application.state.pipeline = Pipeline(settings)
-    set_up_jobs(application, settings)
-    with TestClient(application, raise_server_exceptions=False) as client:
+
+    @contextmanager
+    def opened(**changed: object):
+        settings = Settings(
+            models=models,
+            threads=1,
+            device="cpu",
+            rules=tmp_path / "rules.toml",
+            jobs_database=f"sqlite:///{tmp_path / 'jobs.sqlite'}",
+            study_folder=tmp_path / "studies",
+            site_key=tmp_path / "site.key",
+            archives={"pacs": Archive(url="http://127.0.0.1:9/dicom-web")},
+            **changed,
+        )
+        application = make_api("test")
+        application.state.pipeline = Pipeline(settings)
+        set_up_jobs(application, settings)
+        with TestClient(application, raise_server_exceptions=False) as client:
+            yield client
+
+    return opened
+
+
+@pytest.fixture
+def client(open_client):
+    with open_client() as client:
         yield client
 
 
@@ -143,6 +156,23 @@ def test_objects_come_as_dicom_json_where_that_is_accepted(client):
     (report,) = answer.json()
     assert report["00080060"]["Value"] == ["SR"]
     assert report["0020000D"]["Value"] == [str(classic_mr(slices(2))[0].StudyInstanceUID)]
+
+
+def test_nothing_of_the_patient_leaves_where_that_is_not_wished(open_client):
+    source = classic_mr(slices(2), PatientName="Nobody^Known", PatientID="4711", StudyID="S17")
+    contents = [saved(ds) for ds in source]
+    query = "?model=bright&results=report&results=parametric_map&results=secondary_capture"
+    with open_client(deidentify=True) as client:
+        answered = post_multipart(client, contents, query).json()["series"][0]["answers"][0]
+        answer = post_multipart(client, contents, query, accept='multipart/related; type="application/dicom"')
+    returned = objects_of(answer)
+    assert [str(ds.SOPInstanceUID) for ds in returned] == [one["sop_instance"] for one in answered["objects"]]
+    assert {ds.PatientIdentityRemoved for ds in returned} == {"YES"}
+    assert len({str(ds.StudyInstanceUID) for ds in returned}) == 1  # what belonged together still does
+    assert str(source[0].StudyInstanceUID).encode() not in answer.content
+    for word in (b"Nobody", b"4711", b"S17"):
+        assert word not in answer.content
+    assert b"Research use only" in answer.content  # the notice stays
 
 
 def test_multi_frame_objects_and_others_beside_them_are_series_of_their_own(client):
