@@ -12,6 +12,7 @@ from networks import CLASSES, SIZE, engine_of, lively
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from export.__main__ import main as export
 from export.gradients import gradient_graph
 from export.graph import Fused, fuse_network
 from export.onnx_file import to_onnx
@@ -89,3 +90,11 @@ def finished_run(tmp_path_factory) -> Path:
         done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
     return root / "run"
+
+
+@pytest.fixture(scope="session")
+def exported(finished_run, tmp_path_factory) -> Path:
+    """The run's bundle, made by the command that people use; tests that change it take a copy."""
+    out = tmp_path_factory.mktemp("exported") / "retinal-oct-oculusnet"
+    assert export([str(finished_run / "last.pt"), str(out)]) == 0
+    return out

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 import torch
 
-from export.__main__ import main as export
 from export.extend import main as extend
 from export.golden import phantoms
 from export.restore import new_head
@@ -21,10 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 
 @pytest.fixture(scope="module")
-def bundle_folder(finished_run, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("models") / "retinal-oct-oculusnet"
-    assert export([str(finished_run / "last.pt"), str(out)]) == 0
-    return out
+def bundle_folder(exported, tmp_path_factory) -> Path:
+    return copytree(exported, tmp_path_factory.mktemp("models") / exported.name)
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
-from export.__main__ import main as export
 from export.extend import main as extend
 from export.pooling import main
 from service.bundle import SeriesPooling, read_bundle
@@ -14,13 +12,6 @@ from service.engine import open_engine, read_golden
 from service.pooling import NOT_CALIBRATED, pool
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-
-
-@pytest.fixture(scope="module")
-def exported(finished_run, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("models") / "retinal-oct-oculusnet"
-    assert export([str(finished_run / "last.pt"), str(out)]) == 0
-    return out
 
 
 def test_what_is_fitted_reaches_the_manifest_and_the_answers(finished_run, exported, tmp_path):

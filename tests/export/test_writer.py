@@ -22,10 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 
 @pytest.fixture(scope="module")
-def bundle_folder(finished_run, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("models") / "retinal-oct-oculusnet"
-    assert main([str(finished_run / "last.pt"), str(out)]) == 0
-    return out
+def bundle_folder(exported) -> Path:
+    return exported
 
 
 def test_a_bundle_is_what_the_service_opens(bundle_folder):
