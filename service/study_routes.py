@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from service.dicom_results.options import Kind
 from service.dicomweb import dicom_json
-from service.errors import BrokenUpload
+from service.errors import BrokenUpload, UnknownJob
 from service.forms import PROBLEMS
 from service.multipart import DICOM, Limits, MultipartReader, read_zip, write_multipart
 from service.schemas import Problem
@@ -121,7 +121,11 @@ def _add_queue_routes(api: FastAPI) -> None:
     )
     async def results(request: Request, job: str) -> Response:
         store = _desk(request).store
-        await anyio.to_thread.run_sync(store.get, job)
+        found = await anyio.to_thread.run_sync(store.get, job)
+        if found.status != "done" or not found.size:
+            raise UnknownJob(
+                "no objects are kept of this job: it is not done, they are in an archive, or none were made"
+            )
         kind, body = write_multipart(store.results(job))
         return StreamingResponse(body, media_type=kind)
 

@@ -224,6 +224,7 @@ def test_a_study_to_be_stored_is_queued_once_and_can_be_deleted(client):
     assert [job["url"] for job in listed["jobs"]] == [url]
     assert sum(listed["counts"].values()) == 1
     assert client.get(url).json()["stage"] in {"fetched", "answered"}
+    assert client.get(f"{url}/results").status_code == 404  # nothing to give yet
     assert client.delete(url).status_code == 204
     assert client.get(url).status_code == 404
 
