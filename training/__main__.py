@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.generation.commands import add_commands as add_generate
+from training.segmentation.commands import add_commands as add_segment
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -56,6 +59,8 @@ def _parser(*, evaluating: bool) -> argparse.ArgumentParser:
         from training.evaluate import add_arguments
 
         add_arguments(evaluate)
+    add_segment(commands.add_parser("segment", help="train and measure a U-Net on outlined images"))
+    add_generate(commands.add_parser("generate", help="train a generator, and find out whether its images help"))
     return parser
 
 
