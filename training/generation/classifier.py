@@ -26,6 +26,10 @@ class Labelled:
     images: Grey8
     labels: NDArray[np.int64]
 
+    def first(self, count: int) -> Labelled:
+        """The first ones."""
+        return Labelled(self.images[:count], self.labels[:count])
+
     def joined(self, other: Labelled) -> Labelled:
         """These and the others."""
         return Labelled(np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels]))
@@ -95,7 +99,7 @@ def predict(network: SmallResNet, images: Grey8, fabric: Fabric, batch: int = 12
 
 def features(network: SmallResNet, images: Grey8, fabric: Fabric, batch: int = 128) -> Float:
     """The pooled features before the last layer, float32 `[N, 256]`."""
-    head, network.net.fc = network.net.fc, nn.Identity()
+    head, network.net.fc = network.net.fc, None
     try:
         return _run(network, images, fabric, batch)
     finally:

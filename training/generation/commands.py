@@ -27,6 +27,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     trial.add_argument("data", type=Path, metavar="DATA", help="folder of the dataset")
     trial.add_argument("out", type=Path, metavar="OUT", help="folder for the report; an unfinished one is resumed")
     trial.add_argument("--cache", type=Path, metavar="DIR", help="folder for prepared images (default: OUT/cache)")
+    trial.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each arm (default: %(default)s)")
     trial.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamples (default: %(default)s)")
     trial.set_defaults(run=_experiment)
 
@@ -85,8 +86,10 @@ def _experiment(arguments: argparse.Namespace) -> int:
         arguments.out,
         arguments.cache or arguments.out / "cache",
         fabric=make_fabric("1"),
+        seeds=arguments.seeds,
         resamples=arguments.bootstrap,
-        command=f"python -m training generate experiment {run} DATA OUT --bootstrap {arguments.bootstrap}",
+        command=f"python -m training generate experiment {run} DATA OUT --seeds {arguments.seeds} "
+        f"--bootstrap {arguments.bootstrap}",
     )
     save_experiment(report, arguments.out)
     return 0

@@ -26,10 +26,9 @@ class ClassifierConfig(_Strict):
 
 
 class ExperimentConfig(_Strict):
-    """`shares` of generated images are added to all real ones of the training part; every arm is run by each seed."""
+    """`shares` of generated images are added to all real ones of the training part."""
 
     shares: tuple[float, ...] = (0.25, 0.5, 1.0)
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=3)
     classifier: ClassifierConfig
 
 

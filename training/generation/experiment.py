@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 from tqdm import tqdm
 
@@ -27,7 +29,6 @@ from training.generation.quality import frechet_distance, memorised_share, neare
 from training.generation.report import Arm, Experiment, Quality
 from training.measure import inseparable_groups
 from training.provenance import describe_machine, file_digest
-from training.statistics import compare_paired
 
 Predictions = NDArray[np.int64]
 CLASSICAL = Augmentation(rotation=15.0, shift=0.06, scale=(0.85, 1.2), noise=4.0, coarsen=0.0)
@@ -46,7 +47,15 @@ class _Parts:
 
 
 def experiment(
-    checkpoint: Path, root: Path, out: Path, cache: Path, *, fabric: Fabric, resamples: int = 2000, command: str = ""
+    checkpoint: Path,
+    root: Path,
+    out: Path,
+    cache: Path,
+    *,
+    fabric: Fabric,
+    seeds: int = 3,
+    resamples: int = 2000,
+    command: str = "",
 ) -> Experiment:
     """Train every arm by every seed, and compare; what `out` holds of an unfinished experiment is not trained again.
 
@@ -56,6 +65,7 @@ def experiment(
         out: folder for the arms' predictions.
         cache: folder for prepared images.
         fabric: device and precision.
+        seeds: how many runs of each arm, three or more.
         resamples: how many bootstrap resamples the intervals come from.
         command: what the report says it was made with.
 
@@ -67,15 +77,15 @@ def experiment(
     parts = _parts(config, root, cache)
     digest = file_digest(checkpoint)
     arms = [(classical, share) for classical in (False, True) for share in (0.0, *config.experiment.shares)]
-    found: dict[tuple[bool, float], Predictions] = {}
-    with tqdm(total=len(arms) * len(config.experiment.seeds), desc="arms", unit="run") as bar:
-        for classical, share in arms:
-            rows: list[Predictions] = []
-            for seed in config.experiment.seeds:
-                path = out / "runs" / f"{digest[:12]}-{_name(classical, share)}-{seed}.json"
-                rows.append(_run(path, parts, generator, config, seed, share, classical=classical, fabric=fabric))
+    rows: dict[tuple[bool, float], list[Predictions]] = {arm: [] for arm in arms}
+    with tqdm(total=len(arms) * seeds, desc="arms", unit="run") as bar:
+        for seed in range(1, seeds + 1):
+            made = _generated(generator, parts.training.labels, max(config.experiment.shares), seed)
+            for arm, predictions in rows.items():
+                path = out / "runs" / f"{digest[:12]}-{_name(*arm)}-{seed}.json"
+                predictions.append(_run(path, parts, made, config, seed, *arm, fabric=fabric))
                 bar.update()
-            found[classical, share] = np.stack(rows)
+    found = {arm: np.stack(predictions) for arm, predictions in rows.items()}
     drawn = draw(parts.groups, parts.test.labels, resamples, 0)
     return Experiment(
         classes=config.classes,
@@ -87,7 +97,7 @@ def experiment(
             name: len(np.unique(parts.groups[parts.test.labels == number]))
             for number, name in enumerate(config.classes)
         },
-        seeds=config.experiment.seeds,
+        seeds=tuple(range(1, seeds + 1)),
         classifier_steps=config.experiment.classifier.steps,
         quality=_quality(generator, config, parts, fabric),
         arms=tuple(_arm(parts, drawn, key, found) for key in arms),
@@ -117,12 +127,12 @@ def _parts(config: GeneratorConfig, root: Path, cache: Path) -> _Parts:
 def _run(
     path: Path,
     parts: _Parts,
-    generator: Generator,
+    made: Labelled,
     config: GeneratorConfig,
     seed: int,
+    classical: bool,
     share: float,
     *,
-    classical: bool,
     fabric: Fabric,
 ) -> Predictions:
     """Predicted classes `[N]` of the test images by one arm and seed, trained now or read from `path`."""
@@ -130,7 +140,7 @@ def _run(
         return np.array(json.loads(path.read_bytes()), np.int64)
     data = parts.training
     if share:
-        data = data.joined(_generated(generator, data.labels, share, seed))
+        data = data.joined(made.first(round(share * len(data.labels))))
     network = train_classifier(
         data,
         len(config.classes),
@@ -146,9 +156,10 @@ def _run(
 
 
 def _generated(generator: Generator, labels: Predictions, share: float, seed: int) -> Labelled:
-    """Images of the classes of every `1 / share`th real one, so that the mixture of classes stays."""
-    count = round(share * len(labels))
-    wanted = np.random.default_rng(seed).permutation(labels)[:count]
+    """`share` as many images as there are `labels`, of classes drawn from them, so that the mixture stays."""
+    random = np.random.default_rng(seed)
+    drawn = [random.permutation(labels) for _ in range(ceil(share))]
+    wanted = np.concatenate(drawn)[: round(share * len(labels))]
     return Labelled(generate(generator, wanted, seed), wanted)
 
 
@@ -180,9 +191,9 @@ def _difference(parts: _Parts, drawn: Resamples, one: Predictions, other: Predic
 
 
 def _seeds_p(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
-    if np.ptp(one - other) == 0:
+    if np.ptp(one - other) < 1e-12:
         return None  # no test can judge
-    return compare_paired(one, other).p
+    return float(np.asarray(stats.ttest_rel(one, other), np.float64)[1])
 
 
 def _quality(generator: Generator, config: GeneratorConfig, parts: _Parts, fabric: Fabric) -> Quality:

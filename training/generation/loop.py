@@ -73,7 +73,7 @@ def train(config: GeneratorConfig, training: Prepared, out: Path, *, fabric: Fab
 
 
 def load_generator(path: Path) -> tuple[Generator, GeneratorConfig]:
-    """The averaged generator of a checkpoint, in evaluation mode, and its run's configuration.
+    """The averaged generator of a checkpoint, in evaluation mode, and its run's configuration as far as it got.
 
     Raises:
         FileNotFoundError: there is none.
@@ -81,6 +81,7 @@ def load_generator(path: Path) -> tuple[Generator, GeneratorConfig]:
     """
     content = load_checkpoint(path)
     config = GeneratorConfig.model_validate_json(content["config"])
+    config = config.model_copy(update={"epochs": content["epoch"] + 1})
     generator = _new_generator(config)
     generator.load_state_dict(content["averaged"])
     return generator.eval(), config

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import sqrtm
-from scipy.spatial.distance import cdist
+from sklearn.metrics.pairwise import euclidean_distances
 
 from service.types import Float, Grey8
 
@@ -20,15 +19,15 @@ def frechet_distance(a: Float, b: Float) -> float:
     with nothing elsewhere.
     """
     first, second = (np.cov(x.astype(np.float64), rowvar=False) for x in (a, b))
-    root = np.real(np.asarray(sqrtm(first @ second)))
+    root = np.sqrt(np.linalg.eigvals(first @ second).real.clip(0)).sum()  # the trace of the product's square root
     gap = a.mean(axis=0, dtype=np.float64) - b.mean(axis=0, dtype=np.float64)
-    return max(0.0, float(gap @ gap + np.trace(first + second - 2 * root)))
+    return max(0.0, float(gap @ gap + np.trace(first + second) - 2 * root))
 
 
 def nearest(images: Grey8, known: Grey8) -> Array:
     """Root mean square difference in grey levels to the nearest of the `known` images, mirrored ones too, `[N]`."""
     flat, side = _flat(images), images.shape[-1]
-    distances = [cdist(flat, _flat(each)).min(axis=1) for each in (known, known[..., ::-1])]
+    distances = [euclidean_distances(flat, _flat(each)).min(axis=1) for each in (known, known[..., ::-1])]
     return np.minimum(*distances) / side
 
 
@@ -48,7 +47,7 @@ def memorised_share(generated: Array, unseen: Array) -> float:
 def spread(images: Grey8) -> float:
     """Mean root mean square difference in grey levels between two images: near 0 where all are alike."""
     flat, side = _flat(images), images.shape[-1]
-    distances = cdist(flat, flat)
+    distances = euclidean_distances(flat)
     return float(distances.sum() / (len(flat) * (len(flat) - 1)) / side)
 
 

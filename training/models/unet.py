@@ -38,8 +38,10 @@ class UNet(nn.Module):
             act="relu",
         )
         # MONAI's own last level would squeeze everything through one channel and a rectifier, which does not learn.
-        self.head = nn.Sequential(nn.BatchNorm2d(channels[0]), nn.ReLU(), nn.Conv2d(channels[0], 1, 1))
-        nn.init.constant_(self.head[2].bias, PRIOR)
+        last = nn.Conv2d(channels[0], 1, 1)
+        if last.bias is not None:
+            nn.init.constant_(last.bias, PRIOR)
+        self.head = nn.Sequential(nn.BatchNorm2d(channels[0]), nn.ReLU(), last)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits `[N, 1, H, W]` of prepared pixels 0..255, any dtype, `[N, 1, H, W]`."""

@@ -139,9 +139,7 @@ def overlap_on_source(records: Sequence[Record], found: Float, spec: Preprocessi
         truth: Grey8 = record.load_mask() if record.load_mask else np.zeros(image.shape, np.uint8)
         called = mask_on_frame(probabilities, region, image.shape, threshold)
         rows.append(overlap(truth[None] > 0, called[None]))
-    return Overlap(
-        *(np.concatenate(values) for values in zip(*((r.outlined, r.called, r.both) for r in rows), strict=True))
-    )
+    return Overlap(*(np.concatenate([getattr(row, name) for row in rows]) for name in ("outlined", "called", "both")))
 
 
 def metrics(

@@ -38,8 +38,8 @@ class SegmentationReport(_Schema):
 
     `metrics` maps stable names to estimates: `dice` and `iou` are means over the outlined images, `dice/LABEL` over
     those of a label; `found` is the share of outlined images whose outline is touched, `dice_overall` counts all
-    pixels of all outlined images together; `empty_called` is the share of images without a finding in which any pixel is
-    called. `threshold` was chosen on the validation part. Digests are SHA-256, hexadecimal; `date` is UTC, ISO 8601.
+    pixels of all outlined images together; `empty_called` is the share of images without a finding in which any pixel
+    is called. `threshold` was chosen on the validation part. Digests are SHA-256, hexadecimal; `date` is UTC, ISO 8601.
     """
 
     schema_version: Literal[1] = 1
@@ -74,6 +74,17 @@ def load_report(path: Path) -> SegmentationReport:
     return SegmentationReport.model_validate_json((path / JSON if path.is_dir() else path).read_bytes())
 
 
+def load_scores(folder: Path) -> list[Score]:
+    """The rows of `scores.csv` in a report's folder, in the order of the split.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValidationError: it is not such a file (pydantic's).
+    """
+    with (folder / SCORES).open(newline="") as file:
+        return [Score.model_validate({k: v or None for k, v in row.items()}) for row in csv.DictReader(file)]
+
+
 def save_report(report: SegmentationReport, scores: list[Score], out: Path) -> None:
     """Write `report.json`, `report.md` and `scores.csv`, atomically."""
     write_atomically(out / JSON, (report.model_dump_json(indent=1) + "\n").encode())
@@ -100,16 +111,16 @@ def markdown(report: SegmentationReport) -> str:
     }
     blocks = [
         f"# {report.network}: outlines on the {report.part} part",
-        f"{report.outlined_images} outlined images and {report.empty_images} without a finding, in {report.groups} groups "
-        "(patients or blocks of neighbouring slices, near copies of one another together), input "
+        f"{report.outlined_images} outlined images and {report.empty_images} without a finding, in {report.groups} "
+        "groups (patients or blocks of neighbouring slices, near copies of one another together), input "
         f"{report.size} x {report.size}. Masks are compared on the pixels of the source image. Values come with 95 % "
         f"intervals from {report.resamples} resamples of whole groups, drawn within the groups' label. "
         f"Threshold {report.threshold:.2f}: {report.threshold_chosen_by}.",
         f"Groups by class: {groups}. With so few, the intervals are too narrow rather than too wide.",
-        "`dice` and `iou` are means over the outlined images; `dice_overall` counts all their pixels together; `found` is "
-        "the share of outlined images whose outline is touched at all; `empty_called` is the share of images without a "
-        "finding in which any pixel is called. Those images come from another source than the outlined ones, so that the "
-        "last figure says little of healthy slices from the scanners of the others.",
+        "`dice` and `iou` are means over the outlined images; `dice_overall` counts all their pixels together; `found` "
+        "is the share of outlined images whose outline is touched at all; `empty_called` that of images without a "
+        "finding in which any pixel is called. Those images come from another source than the outlined ones, so that "
+        "the last figure says little of healthy slices from the scanners of the others.",
         table(
             ["measure", "value", "95 % interval"],
             [[f"`{n}`", f"{v.value:.4f}", f"{v.low:.4f} to {v.high:.4f}"] for n, v in report.metrics.items()],
