@@ -142,7 +142,7 @@ def test_a_golden_sample_that_is_not_reproduced_refuses_the_bundle(tmp_path):
     with np.load(folder / GOLDEN) as golden:
         np.savez(folder / GOLDEN, images=golden["images"], mask=golden["mask"] + 0.01)
     write_manifest(folder)
-    with pytest.raises(GoldenSampleMismatch, match="bundle spots: the golden sample deviates by 0.01"):
+    with pytest.raises(GoldenSampleMismatch, match=r"bundle spots: the golden sample deviates by 0\.01"):
         open_segmenter(folder)
     registry = load_models(tmp_path, threads=1, device="cpu")
     assert registry.names == ()
