@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
+from torch import fx, nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.card import segmentation_card
 from export.description import Description
@@ -68,11 +70,11 @@ def export_segmentation(
         raise ExportError(f"a segmentation model outlines one label; the description has {len(description.labels)}")
     images = _test_images(report_folder, config)
     out.parent.mkdir(parents=True, exist_ok=True)
-    console.print("tracing")
-    stored = copy.deepcopy(network)
+    console.print("folding and tracing")
+    stored = folded(network)
     round_to_half(stored)
     size = config.preprocessing.size
-    graph = trace(MaskGraph(stored).eval(), {"images": torch.zeros(2, size, size, 1, dtype=torch.uint8)}, ["mask"])
+    graph = trace(stored, {"images": torch.zeros(2, size, size, 1, dtype=torch.uint8)}, ["mask"])
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         bundle = Path(folder) / out.name
         bundle.mkdir()
@@ -80,7 +82,7 @@ def export_segmentation(
         golden = phantoms(size)
         np.savez_compressed(bundle / GOLDEN, allow_pickle=False, images=golden, mask=masks_of(stored, golden))
         console.print("checking the graph against torch on test images")
-        parity, half = _check(bundle, network, stored, images, report.threshold)
+        parity, half = _check(bundle, MaskGraph(network).eval(), stored, images, report.threshold)
         files = {name: sha256(bundle / name) for name in (GRAPH, WEIGHTS, GOLDEN)}
         manifest = _manifest(network, config, report, description, digest).model_copy(
             update={"parity": parity, "files": files}
@@ -95,9 +97,31 @@ def export_segmentation(
     return manifest
 
 
-def masks_of(network: UNet, images: Grey8) -> Float:
+def folded(network: UNet) -> nn.Module:
+    """The graph to export, in which batch normalisation is folded into the convolutions before it; a copy.
+
+    What is folded here need not be folded by the exporter, after which weights would no longer be the rounded ones.
+
+    Args:
+        network: in evaluation mode.
+    """
+    traced = fuse(fx.symbolic_trace(MaskGraph(network).eval()))  # copies, and folds into plain convolutions
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        risen = modules.get(str(before.target)) if before.op == "call_module" else None
+        if isinstance(risen, nn.ConvTranspose2d) and len(before.users) == 1:
+            traced.set_submodule(before.target, fuse_conv_bn_eval(risen, modules[node.target], transpose=True))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced
+
+
+def masks_of(graph: nn.Module, images: Grey8) -> Float:
     """Probabilities float32 `[N, H, W]` of prepared images uint8 `[N, H, W, 1]`, by torch in float32."""
-    graph = MaskGraph(network).eval()
     with torch.inference_mode():
         rows = [graph(torch.from_numpy(np.array(images[i : i + _BATCH]))) for i in range(0, len(images), _BATCH)]
     return torch.cat(rows).numpy()
@@ -115,7 +139,7 @@ def _test_images(report_folder: Path, config: SegmentationConfig) -> Grey8:
 
 
 def _check(
-    bundle: Path, network: UNet, stored: UNet, images: Grey8, threshold: float
+    bundle: Path, full: nn.Module, stored: nn.Module, images: Grey8, threshold: float
 ) -> tuple[tuple[ParityCheck, ...], dict[str, float]]:
     """The graph against torch with the same weights, and against the weights before they were rounded."""
     import onnxruntime
@@ -126,11 +150,11 @@ def _check(
     deviation = float(np.abs(found - masks_of(stored, images)).max())
     if not deviation <= TOLERANCE:
         raise ParityError(f"mask_equals_torch: {deviation:.2g}, allowed {TOLERANCE:.0e}")
-    full = masks_of(network, images)
+    before = masks_of(full, images)
     half = {
         "images": float(len(images)),
-        "largest_probability_change": float(np.abs(full - found).max()),
-        "pixels_changed": float(((full >= threshold) != (found >= threshold)).mean()),
+        "largest_probability_change": float(np.abs(before - found).max()),
+        "pixels_changed": float(((before >= threshold) != (found >= threshold)).mean()),
     }
     return (ParityCheck(check="mask_equals_torch", deviation=deviation, tolerance=TOLERANCE, images=len(images)),), half
 
