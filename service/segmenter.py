@@ -24,6 +24,7 @@ from service.types import Grey8, Masks
 if TYPE_CHECKING:
     import onnxruntime
 
+_PIECE = 8  # images in one call: feature maps at full size need much memory, and more at once is no faster
 _TRUST_IN_CUDA = 5e-2  # reduced-precision convolutions (TF32) deviate more
 
 
@@ -51,8 +52,9 @@ class Segmenter:
 
     def run(self, images: Grey8) -> Masks:
         """Masks of prepared images uint8 `[N, H, W, 1]`."""
-        (mask,) = self.session.run(["mask"], {"images": images})
-        return Masks(np.asarray(mask, np.float32))
+        pieces = [images[start : start + _PIECE] for start in range(0, len(images), _PIECE)]
+        found = [self.session.run(["mask"], {"images": piece})[0] for piece in pieces]
+        return Masks(np.concatenate([np.asarray(mask, np.float32) for mask in found]))
 
 
 def is_segmentation(path: Path) -> bool:
