@@ -82,7 +82,8 @@ def experiment(
         for seed in range(1, seeds + 1):
             made = _generated(generator, parts.training.labels, max(config.experiment.shares), seed)
             for arm, predictions in rows.items():
-                path = out / "runs" / f"{digest[:12]}-{_name(*arm)}-{seed}.json"
+                origin = digest[:12] if arm[1] else "real"  # what is trained on real images alone needs no generator
+                path = out / "runs" / f"{origin}-{_name(*arm)}-{seed}.json"
                 predictions.append(_run(path, parts, made, config, seed, *arm, fabric=fabric))
                 bar.update()
     found = {arm: np.stack(predictions) for arm, predictions in rows.items()}
