@@ -36,7 +36,10 @@ training_data = "drawn"
 intended_use = "tests"
 limits = ["none"]
 licence = "Apache-2.0"
-kind = {{ modalities = ["MR"], body_part = {{ scheme = "SCT", value = "1", meaning = "Part" }}, description = "drawn spots." }}
+[kind]
+modalities = ["MR"]
+body_part = {{ scheme = "SCT", value = "1", meaning = "Part" }}
+description = "drawn spots."
 {labels}
 """
 LABEL = '[[labels]]\nname = "spot"\ndisplay = "Spot"\n'
