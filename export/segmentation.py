@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -105,15 +106,15 @@ def folded(network: UNet) -> nn.Module:
     Args:
         network: in evaluation mode.
     """
-    traced = fuse(fx.symbolic_trace(MaskGraph(network).eval()))  # copies, and folds into plain convolutions
+    traced = cast(fx.GraphModule, fuse(fx.symbolic_trace(MaskGraph(network).eval())))  # copies; plain convolutions
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+        norm, before = modules.get(str(node.target)), node.args[0] if node.args else None
+        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(before, fx.Node):
             continue
-        before = node.args[0]
-        risen = modules.get(str(before.target)) if before.op == "call_module" else None
+        risen = modules.get(str(before.target))
         if isinstance(risen, nn.ConvTranspose2d) and len(before.users) == 1:
-            traced.set_submodule(before.target, fuse_conv_bn_eval(risen, modules[node.target], transpose=True))
+            traced.set_submodule(str(before.target), fuse_conv_bn_eval(risen, norm, transpose=True))
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
     traced.recompile()
