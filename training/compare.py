@@ -123,6 +123,7 @@ def table_1(
     classifier = f"augmentation, brain MRI at {augmentation.size} x {augmentation.size}, small ResNet"
     rows = [
         ("ResNet-50", "classification, brain MRI", "accuracy", ("resnet50", "accuracy"), _of(brain, "accuracy")),
+        ("", "tumour or none", "accuracy", ("resnet50", "finding_accuracy"), _of(brain, "finding_accuracy")),
         ("OculusNet", "classification, retinal OCT", "accuracy", ("oculusnet", "accuracy"), _of(retina, "accuracy")),
         ("U-Net", slices, "Dice", ("unet", "dice"), _cell(outlines.metrics["dice"])),
         ("", "", "IoU", ("unet", "iou"), _cell(outlines.metrics["iou"])),
