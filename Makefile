@@ -58,8 +58,9 @@ pacs: $(FULL)/.complete ## the loop with a real Orthanc on loopback; SERIES="DIR
 pacs-kill: $(FULL)/.complete ## the same with 100 series while Orthanc, feed and service are killed at random
 	$(FULL)/bin/python -m tests.pacs --kill
 
-fuzz: $(FULL)/.complete ## 10,000 mutated DICOM files against the reader
+fuzz: $(FULL)/.complete ## 10,000 mutated DICOM files against the reader, 4,000 against the HTTP API
 	$(FULL)/bin/python -m tests.fuzz --count 10000
+	$(FULL)/bin/python -m tests.fuzz --count 4000 --doors
 
 bento: $(SERVE)/.complete ## build the bento of bentofile.yaml
 	$(SERVE)/bin/python -m bentoml build

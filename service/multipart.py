@@ -16,6 +16,7 @@ DICOM = "application/dicom"
 _MAX_HEADERS = 16_384  # bytes of one part's headers; also of what stands before the first part
 _CHUNK = 2**20
 _CENTRAL, _LOCAL = b"PK\x01\x02", b"PK\x03\x04"
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)  # an LZMA header alone may ask for 4 GiB
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 
@@ -167,13 +168,15 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, allowed: int) -> b
     """One file, by what it really unpacks to, whatever its header says."""
     if entry.flag_bits & 1:
         raise BrokenUpload("the zip archive is encrypted")
+    if entry.compress_type not in _METHODS:
+        raise BrokenUpload("a file of the zip archive is compressed in a way that is not read")
     unpacked = bytearray()
     try:
         with archive.open(entry) as file:
             while len(unpacked) <= allowed and (piece := file.read(_CHUNK)):
                 unpacked += piece
     except _ZIP_ERRORS:
-        raise BrokenUpload("a file of the zip archive is damaged, or compressed in a way that is not read") from None
+        raise BrokenUpload("a file of the zip archive is damaged") from None
     if len(unpacked) > allowed:
         raise TooLarge("the files of the zip archive unpack to too many bytes")
     if unpacked.startswith(_LOCAL):

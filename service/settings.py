@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.archives import Archive
-from service.dicom_results.options import DEFAULT_KINDS, Kind
+from service.dicom_results.options import DEFAULT_KINDS, Kind, Options
 from service.scp import ScpSettings
 
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -36,6 +36,7 @@ class Settings(BaseSettings):
         rules: TOML file that says which model answers which series; left out, the shipped `service/rules.toml`.
         archives: PACS that speak DICOMweb, by name, as JSON: `{"orthanc": {"url": "http://127.0.0.1:8042/dicom-web"}}`.
         results: DICOM objects that are made where a request does not say, as a JSON list.
+        result_options: how they are made, as JSON (`service.dicom_results.options.Options`).
         deidentify: take out of every DICOM object that is returned or stored what identifies the patient (PS3.15 E).
         study_folder: where instances wait, private; left out, in the user's state folder.
         site_key: file with the site's secret, made where it is missing: logs hold UIDs only as hashes with it, and
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     rules: Path | None = None
     archives: dict[str, Archive] = Field(default_factory=dict[str, Archive])
     results: tuple[Kind, ...] = DEFAULT_KINDS
+    result_options: Options = Options()
     deidentify: bool = False
     study_folder: Path | None = None
     site_key: Path | None = None

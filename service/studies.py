@@ -9,12 +9,13 @@ batch at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from service.bundle import Manifest
 from service.dicom_results import DEFAULT_KINDS, Kind, Results, make_results
+from service.dicom_results import Options as ResultOptions
 from service.errors import TooSlow, UnknownTarget
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Options, Question, run_together
@@ -42,6 +43,7 @@ class StudyWish:
         target: `predicted` (see `explained_label`), or a class.
         options: of the explanation.
         kinds: DICOM objects to make.
+        making: how they are made.
     """
 
     model: str = ""
@@ -49,6 +51,7 @@ class StudyWish:
     target: str = "predicted"
     options: Options = DEFAULTS
     kinds: tuple[Kind, ...] = DEFAULT_KINDS
+    making: ResultOptions = field(default_factory=ResultOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def answer_studies(
 
             answers.append(answer_series(series, model, wish, view(model), told))
             done += len(series.slices)
-        results = tuple(make_results(answer, wish.kinds) for answer in answers)
+        results = tuple(make_results(answer, wish.kinds, wish.making) for answer in answers)
         yield SeriesResult(series, selection, tuple(answers), results)
     progress(1.0)
 

@@ -94,7 +94,13 @@ class StudyDesk:
             UnknownModel, UnknownMethod, UnknownTarget: see `check_wish`.
         """
         chosen = self.settings.results if kinds is None else kinds
-        wish = StudyWish(model=model, method=method, target=target, kinds=chosen)  # pyright: ignore[reportArgumentType]
+        wish = StudyWish(
+            model=model,
+            method=method,
+            target=target,
+            kinds=chosen,  # pyright: ignore[reportArgumentType]
+            making=self.settings.result_options,
+        )
         check_wish(wish, self._pipeline.registry, self.rules)
         return wish
 

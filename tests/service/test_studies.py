@@ -242,3 +242,15 @@ def test_a_series_of_an_archive_is_accepted_and_one_of_another_address_is_not(cl
     wrong = client.post("/v1/series", json={"source": "pacs", "study_uid": "../../", "series_uid": "1"})
     assert wrong.status_code == 422
     assert "../.." not in wrong.text
+
+
+def test_the_settings_say_how_objects_are_made(open_client):
+    contents = [saved(ds) for ds in classic_mr(slices())]
+    query, accept = "?model=bright&target=bright&results=segmentation", 'multipart/related; type="application/dicom"'
+    marked = []
+    for share in (0.5, 0.05):
+        with open_client(result_options={"segment_from": share}) as client:
+            (segmentation,) = objects_of(post_multipart(client, contents, query, accept=accept))
+        marked.append((int(segmentation.pixel_array.sum()), segmentation.SOPInstanceUID))
+    assert marked[0][0] < marked[1][0]
+    assert marked[0][1] != marked[1][1]
