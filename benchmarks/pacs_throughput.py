@@ -29,13 +29,13 @@ from pydicom.uid import generate_uid
 
 from benchmarks.harness import Cell, machine, parser, save, show
 from benchmarks.served import started
-from service.archives import Archive
 from service.dicom_results.options import DEFAULT_KINDS
-from service.dicomweb import store_instances
-from service.multipart import write_multipart
+from service.dicomweb.archives import Archive
+from service.dicomweb.client import store_instances
+from service.dicomweb.multipart import write_multipart
 from service.preprocessing import prepare
 from service.registry import load_models
-from service.series import read_series
+from service.series.reading import read_series
 from service.settings import SHIPPED_MODELS
 from tests.orthanc import Orthanc
 

@@ -19,16 +19,16 @@ from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
 from service.explainers.base import Options
 from service.forms import PROBLEM, PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
-from service.job_routes import add_job_routes
-from service.job_store import JobStore
-from service.jobs import JobWorker
+from service.jobs.routes import add_job_routes
+from service.jobs.store import JobStore
+from service.jobs.worker import JobWorker
 from service.observability import ERRORS, STAGE_SECONDS, logger
 from service.pipeline import PREDICT, Wish
 from service.registry import Model
 from service.schemas import RESEARCH_NOTICE, MethodDescription, ModelDescription, Models, Problem, Readiness, Result
 from service.settings import Settings
-from service.study_desk import StudyDesk
-from service.study_routes import add_study_routes
+from service.studies.desk import StudyDesk
+from service.studies.routes import add_study_routes
 
 _ASSETS = "/static_content"  # BentoML's copy of Swagger UI: the documentation needs no other host
 

@@ -18,7 +18,7 @@ from service.bundle import Kind, Manifest
 from service.errors import InvalidParameter, Overloaded, TooManyImages, TooSlow, UnknownTarget, UnreadableImage
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
-from service.imaging import read_frames
+from service.images.reading import read_frames
 from service.observability import ERRORS, EVALUATIONS, IMAGES, STAGE_SECONDS
 from service.prediction import Prediction, predict
 from service.preprocessing import prepare

@@ -34,10 +34,10 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from service.archives import Archive
-from service.dicomweb import fetch_series, store_instances
+from service.dicomweb.archives import Archive
+from service.dicomweb.client import fetch_series, store_instances
+from service.dicomweb.multipart import Limits, write_multipart
 from service.errors import RemoteError
-from service.multipart import Limits, write_multipart
 from service.rendering import on_frame
 from service.types import Region
 from tests.dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved

@@ -17,7 +17,7 @@ from service.dicom_results.options import KINDS, Kind, Options
 from service.dicom_results.patient import copy_valid
 from service.dicom_results.references import put_references
 from service.dicom_results.source import Source, read_source
-from service.series_answer import SeriesAnswer
+from service.series.answer import SeriesAnswer
 
 MANUFACTURER = "Radiolucent"
 RESEARCH = "Research use only: not a medical device. A saliency map is model evidence, not a lesion outline."

@@ -18,12 +18,12 @@ from typing import TextIO
 
 import pydicom
 
-from service.codecs import FILE_ERRORS
-from service.dicom import read_dicom
 from service.errors import RadiolucentError
+from service.images.codecs import FILE_ERRORS
+from service.images.dicom import read_dicom
 from service.preprocessing import prepare
-from service.selection import read_rules, select
-from service.series import read_series
+from service.series.reading import read_series
+from service.series.selection import read_rules, select
 from service.types import PreprocessingSpec
 from tests.fuzz.seeds import synthetic
 

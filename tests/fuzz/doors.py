@@ -16,8 +16,8 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from service.api import make_api, set_up_jobs
-from service.archives import Archive
-from service.multipart import write_multipart
+from service.dicomweb.archives import Archive
+from service.dicomweb.multipart import write_multipart
 from service.observability import logger
 from service.pipeline import Pipeline
 from service.settings import Settings
