@@ -12,9 +12,11 @@ from service.jobs.store import JobStore
 
 FILES = [("a.png", b"one"), ("b.png", b"two")]
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 def open_store(path: Path, *, lease: float = 5, ttl: float = 60, limit: int = 10) -> JobStore:
-    return JobStore(f"sqlite:///{path / 'jobs.sqlite'}", lease=lease, ttl=ttl, limit=limit)
+    return JobStore(path.with_name(f"{path.name}.url").read_text(), lease=lease, ttl=ttl, limit=limit)
 
 
 @pytest.fixture

@@ -22,9 +22,11 @@ KEY = b"site key"
 SERIES = StudyRequest("pacs", "1.2.3", "1.2.3.4", "pacs")
 UPLOADED = StudyRequest(target="pacs")
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 def open_store(path: Path, *, lease: float = 5, ttl: float = 60, limit: int = 10, max_bytes: int = 2**20) -> StudyStore:
-    url = f"sqlite:///{path / 'studies.sqlite'}"
+    url = path.with_name(f"{path.name}.url").read_text()
     return StudyStore(url, path / "studies", lease=lease, ttl=ttl, limit=limit, max_bytes=max_bytes)
 
 
@@ -376,8 +378,12 @@ def test_everything_is_private_and_the_default_place_is_the_users(tmp_path, monk
 
 
 def test_a_commit_is_flushed_to_disk(store):
-    with store._engine.connect() as connection:  # what a crash of the machine needs cannot be tested otherwise
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    """What a crash of the machine needs cannot be tested otherwise."""
+    asked, flushed = {"sqlite": ("PRAGMA synchronous", 2), "postgresql": ("SHOW synchronous_commit", "on")}[
+        store._engine.dialect.name
+    ]
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql(asked).scalar() == flushed
 
 
 def test_the_site_key_is_made_once_and_hides_uids(tmp_path):
