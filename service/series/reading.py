@@ -12,7 +12,7 @@ from service.images.dicom import decode, describe, looks_like_dicom, parse
 from service.series.arrangement import arrange
 from service.series.geometry import most_common
 from service.series.slices import LeftOut, Slice, body_part, is_localiser, laterality, slices_of
-from service.series.tags import readable_header, text, uid_of
+from service.series.tags import MANUFACTURER, readable_header, text, uid_of
 
 __all__ = ["LeftOut", "Series", "Slice", "read_series"]
 
@@ -78,7 +78,7 @@ class _Budget:
 def read_series(contents: Iterable[bytes]) -> list[Series]:
     """Decode instances, and put the frames of each series in geometric order.
 
-    Localisers, duplicates, frames of another size, orientation or frame of reference than most, instances without an
+    Localisers, results of this service, duplicates, frames of another size, orientation or frame of reference than most, instances without an
     image and those that cannot be read are left out, each with its reason. Slices are ordered along the normal of
     their planes, those at the same place by time and number; the order of the files does not matter (but for files
     that give one SOP Instance UID to different images: the first is kept).
@@ -120,6 +120,8 @@ def _read_instance(content: bytes, seen: set[tuple[str, str, str]], budget: _Bud
         reason = "a duplicate: an instance with the same UID came before"
     elif is_localiser(ds):
         reason = "a localiser"
+    elif text(ds, "Manufacturer") == MANUFACTURER:
+        reason = "a result of this service: what a model drew is not explained as an image"
     else:
         try:
             described = describe(ds)

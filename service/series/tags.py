@@ -35,6 +35,8 @@ _UID = re.compile(r"[0-9.]{1,64}")
 _LONGEST_TEXT = 64  # characters of LO (PS3.5 6.2), the longest of what is read as text here
 _LARGEST_NUMBER = 1e9
 
+MANUFACTURER = "Radiolucent"  # (0008,0070) of every object that is made here
+
 
 def text(ds: Dataset, keyword: str) -> str:
     """A text value without the padding around it, cut after 64 characters; empty where there is none."""

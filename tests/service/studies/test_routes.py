@@ -254,3 +254,13 @@ def test_the_settings_say_how_objects_are_made(open_client):
         marked.append((int(segmentation.pixel_array.sum()), segmentation.SOPInstanceUID))
     assert marked[0][0] < marked[1][0]
     assert marked[0][1] != marked[1][1]
+
+
+def test_results_that_come_back_are_not_explained(client):
+    contents = [saved(ds) for ds in classic_mr(slices(2))]
+    query, accept = "?model=bright&results=secondary_capture", 'multipart/related; type="application/dicom"'
+    captures = objects_of(post_multipart(client, contents, query, accept=accept))
+    assert len(captures) == 2
+    (series,) = post_multipart(client, [saved(ds) for ds in captures], "?model=bright").json()["series"]
+    assert (series["slices"], series["answers"]) == (0, [])
+    assert {one["reason"].split(":")[0] for one in series["left_out"]} == {"a result of this service"}
