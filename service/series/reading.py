@@ -78,10 +78,10 @@ class _Budget:
 def read_series(contents: Iterable[bytes]) -> list[Series]:
     """Decode instances, and put the frames of each series in geometric order.
 
-    Localisers, results of this service, duplicates, frames of another size, orientation or frame of reference than most, instances without an
-    image and those that cannot be read are left out, each with its reason. Slices are ordered along the normal of
-    their planes, those at the same place by time and number; the order of the files does not matter (but for files
-    that give one SOP Instance UID to different images: the first is kept).
+    Localisers, results of this service, duplicates, frames of another size, orientation or frame of reference than
+    most, instances without an image and those that cannot be read are left out, each with its reason. Slices are
+    ordered along the normal of their planes, those at the same place by time and number; the order of the files does
+    not matter (but for files that give one SOP Instance UID to different images: the first is kept).
 
     Args:
         contents: whole files, of any number of series.
