@@ -116,6 +116,14 @@ def pooled_results(readings: Readings) -> dict[str, Pooled]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def rating_means(readings: Readings) -> dict[str, Estimate | None]:
+    """The means of the Likert items, by name."""
+    raters = readings.readers_of[1]
+    return {
+        name: mean_rating(ratings[raters]) for name, ratings in zip(readings.study.items, readings.ratings, strict=True)
+    }
+
+
 def mean_rating(ratings: Values) -> Estimate | None:
     """The mean of an item's ratings `[R, C]` over readers and cases, from the cases that all of them rated."""
     full = ratings[:, np.isfinite(ratings).all(axis=0)]
