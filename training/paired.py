@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from training.bootstrap import Estimate, Resamples, draw, estimate
 from training.datasets.record import DatasetError
 from training.delong import AreaComparison, compare_areas
-from training.statistics import McNemar, PairedComparison, compare_paired, mcnemar
+from training.statistics import McNemar, NoTest, PairedComparison, compare_paired, mcnemar
 
 Array = NDArray[np.float64]
 PREDICTIONS = "predictions.csv"
@@ -173,7 +173,7 @@ def _scored(gap: Array, resampled: Resamples, name: str, seed: int) -> Compariso
 def _paired(gap: Array) -> PairedComparison | None:
     try:
         return compare_paired(gap, np.zeros_like(gap))
-    except ValueError:  # fewer than three, or all alike: there is no test to report
+    except NoTest:
         return None
 
 

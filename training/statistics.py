@@ -16,6 +16,10 @@ from scipy.optimize import brentq
 Scores = NDArray[np.floating]
 
 
+class NoTest(ValueError):
+    """There are too few pairs for a test, or all differences are alike."""
+
+
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
     """Paired scores `a - b`.
@@ -58,16 +62,17 @@ def compare_paired(a: Scores, b: Scores) -> PairedComparison:
     """Compare paired scores, one pair for each run, fold or image: `a`, `b` `[N]`.
 
     Raises:
-        ValueError: the lengths differ, there are fewer than three pairs, or all differences are alike.
+        NoTest: there are fewer than three pairs, or all differences are alike.
+        ValueError: the lengths differ.
     """
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"paired scores have one axis and the same length; got shapes {a.shape} and {b.shape}")
     if len(a) < 3:
-        raise ValueError(f"{len(a)} pairs are too few; the tests need three")
+        raise NoTest(f"{len(a)} pairs are too few; the tests need three")
     differences = a.astype(np.float64) - b.astype(np.float64)
     spread = float(differences.std(ddof=1))
     if spread <= 1e-12 * max(1.0, float(np.abs(differences).max())):
-        raise ValueError("all differences are alike, which no test can judge")
+        raise NoTest("all differences are alike, which no test can judge")
     mean = float(differences.mean())
     t, p = np.asarray(stats.ttest_1samp(differences, 0.0), np.float64).tolist()
     reach = float(stats.t.ppf(0.975, len(a) - 1)) * spread / len(a) ** 0.5
@@ -119,10 +124,18 @@ def mcnemar(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_])
 
 def _effect_interval(t: float, count: int) -> tuple[float, float]:
     """95 % interval of dz: the non-centralities that put `t` at the 97.5th and the 2.5th percentile, over sqrt(N)."""
-    width = 10 + 2 * abs(t)
+    step = (1 + t**2 / (2 * (count - 1))) ** 0.5  # about the standard deviation of t
+
+    def excess(shift: float, tail: float) -> float:
+        return float(stats.nct.cdf(t, count - 1, shift)) - tail
 
     def edge(tail: float) -> float:
-        root = brentq(lambda shift: stats.nct.cdf(t, count - 1, shift) - tail, t - width, t + width)
-        return float(np.asarray(root))
+        # In steps: far out, SciPy's distribution is not a number.
+        low = high = t
+        while excess(low, tail) < 0:
+            low -= step
+        while excess(high, tail) > 0:
+            high += step
+        return float(np.asarray(brentq(lambda shift: excess(shift, tail), low, high)))
 
     return edge(0.975) / count**0.5, edge(0.025) / count**0.5

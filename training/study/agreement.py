@@ -2,7 +2,8 @@
 
 Kappa: Fleiss, Psychol. Bull. 76 (1971) 378. Alpha: Krippendorff, Content Analysis (2004), ch. 11; it allows for gaps.
 ICC(2,1), two-way random, absolute agreement, one reader: Shrout & Fleiss, Psychol. Bull. 86 (1979) 420. The intervals
-of kappa and alpha are percentiles of resampled cases, with the readers as they are; that of the ICC is pingouin's.
+of kappa and alpha are percentiles of resampled cases, with the readers as they are; that of the ICC is pingouin's,
+which rounds it to two digits.
 """
 
 from __future__ import annotations

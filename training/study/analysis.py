@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from training.bootstrap import Estimate
-from training.statistics import PairedComparison, compare_paired
+from training.statistics import NoTest, PairedComparison, compare_paired
 from training.study.agreement import Agreement, agreement
 from training.study.individual import ReaderResult, individual_results
 from training.study.mixed import MixedModel, linear, logistic
@@ -107,7 +107,9 @@ def pooled_results(readings: Readings) -> dict[str, Pooled]:
         "accuracy": pooled(readings.correct, of_readers, mean_of_cases, SHARE),
         "sensitivity": pooled(readings.called[..., diseased], of_readers, mean_of_cases, SHARE),
         "specificity": pooled(1 - readings.called[..., ~diseased], of_readers, mean_of_cases, SHARE),
-        "auroc": pooled(readings.suspicion, of_readers, area_under_curve(diseased), SHARE),
+        "auroc": None
+        if min(diseased.sum(), (~diseased).sum()) < 2
+        else pooled(readings.suspicion, of_readers, area_under_curve(diseased), SHARE),
         "confidence": pooled(readings.confidence, of_readers, mean_of_cases, (0.0, 100.0)),
         "seconds": _ratio(pooled(np.log(readings.seconds), of_readers)),
         "over_reliance": pooled(readings.followed[..., wrong], of_readers, mean_of_cases, SHARE),
@@ -173,7 +175,7 @@ def _paired(readings: Readings) -> Iterator[PairedTest]:
 def _compare(a: NDArray[np.floating], b: NDArray[np.floating]) -> PairedComparison | None:
     try:
         return compare_paired(a, b)
-    except ValueError:  # fewer than three, or all differences alike: there is no test to report
+    except NoTest:
         return None
 
 
@@ -214,11 +216,9 @@ def _counts(ratings: Values) -> tuple[int, int, int, int, int]:
 def _agreement(readings: Readings, resamples: int, seed: int) -> Iterator[tuple[str, Agreement]]:
     for arm, place in (("without", 0), ("with", 1)):
         chosen = readings.readers_of[place]
-        for name, values, level in (
-            ("diagnosis", readings.diagnosis, "nominal"),
-            ("confidence", readings.confidence, "interval"),
-        ):
-            yield f"{name}, {arm}", agreement(values[place][chosen], level, resamples=resamples, seed=seed)
+        diagnosis, confidence = readings.diagnosis[place][chosen], readings.confidence[place][chosen]
+        yield f"diagnosis, {arm}", agreement(diagnosis, "nominal", resamples=resamples, seed=seed)
+        yield f"confidence, {arm}", agreement(confidence, "interval", resamples=resamples, seed=seed)
     raters = readings.readers_of[1]
     for item, values in zip(readings.study.items, readings.ratings, strict=True):
         yield item, agreement(values[raters], "ordinal", resamples=resamples, seed=seed)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from training.study.analysis import Analysis
-from training.study.document import MISSING, Block, Document, Heading, Picture, Table, Text, interval, p_value
+from training.study.document import MISSING, Block, Document, Heading, Picture, Table, Text, interval, p_value, shown
 from training.study.expected import Recovered
 from training.study.mixed import MixedModel
 from training.study.mrmc import Pooled
@@ -74,7 +74,7 @@ def _pooled_row(name: str, value: Pooled) -> tuple[str, ...]:
     change = ("ratio " if name == "seconds" else "") + interval(gap, 3 if name == "seconds" else digits)
     t, freedom = (MISSING if number is None else f"{number:.2f}" for number in (gap.t, gap.freedom))
     arms = interval(value.without, digits), interval(value.with_, digits)
-    return (name.replace("_", "-"), *arms, change, t, freedom, p_value(gap.p), str(value.cases))
+    return (shown(name), *arms, change, t, freedom, p_value(gap.p), str(value.cases))
 
 
 def _by_reader(a: Analysis) -> Iterator[Block]:
@@ -245,7 +245,7 @@ def _recovered(rows: Sequence[Recovered]) -> Iterator[Block]:
         "lie within their intervals. Of 95 % intervals one in twenty misses, even where all is well."
     )
     cells = [
-        (r.parameter, r.figure.replace("_", "-"), f"{r.expected:.3f}", interval(r.found), "yes" if r.inside else "no")
+        (r.parameter, shown(r.figure), f"{r.expected:.3f}", interval(r.found), "yes" if r.inside else "no")
         for r in rows
     ]
     yield Table(("parameter", "figure", "expected", "found", "inside"), tuple(cells))

@@ -71,6 +71,11 @@ class Document:
     blocks: tuple[Block, ...]
 
 
+def shown(figure: str) -> str:
+    """The name of a figure as people write it."""
+    return "AUROC" if figure == "auroc" else figure.replace("_", "-")
+
+
 def interval(value: Estimate | Difference | None, digits: int = 3) -> str:
     """A value with its 95 % interval."""
     if value is None:

@@ -44,7 +44,7 @@ def individual_results(readings: Readings) -> tuple[ReaderResult, ...]:
 
 
 def _reader(readings: Readings, number: int) -> ReaderResult:
-    arms = {
+    arms: dict[Arm, ReaderArm] = {
         arm: _reader_arm(readings, number, place)
         for place, arm in enumerate(ARMS)
         if number in readings.readers_of[place]

@@ -87,11 +87,11 @@ def linear(readings: Readings, outcome: str, values: Values) -> MixedModel | Non
 def _design(readings: Readings, values: Values) -> tuple[Array, dict[str, Array], dict[str, Array]]:
     """Outcome `[N]`, fixed effects `[N]` coded -1/2 and 1/2, random effects `[N, levels]` of zeros and ones."""
     arm, reader, case = np.nonzero(np.isfinite(values))
-    effect = arm - 0.5
+    effect: Array = arm - np.float64(0.5)
     fixed: dict[str, Array] = {"intercept": np.ones(len(arm)), "explanation": effect}
-    random = {"reader": _levels(reader), "case": _levels(case)}
+    random: dict[str, Array] = {"reader": _levels(reader), "case": _levels(case)}
     if readings.crossover:
-        period = readings.period[arm, reader, case] - 1.5
+        period: Array = readings.period[arm, reader, case] - 1.5
         fixed |= {"period": period, "carry_over": effect * period * 2}
         random["explanation by reader"] = _levels(reader) * effect[:, None]
     return values[arm, reader, case], fixed, random

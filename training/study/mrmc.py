@@ -78,15 +78,15 @@ def pooled(
         limits: between which the figure lies; intervals of an arm are cut there.
 
     Returns:
-        None where the cases are too few for the figure.
+        None where there are fewer than three cases.
+
+    Raises:
+        ValueError: the measure's own.
     """
     if values.shape[2] < 3:
         return None
     rows = np.concatenate([values[0][readers[0]], values[1][readers[1]]])
-    try:
-        figures, covariance = measure(rows)
-    except ValueError:  # an AUROC without two cases of either kind
-        return None
+    figures, covariance = measure(rows)
     cut = len(readers[0])
     without, with_ = (
         single(figures[part], covariance[part, part], values.shape[2], limits)

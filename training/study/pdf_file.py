@@ -72,7 +72,7 @@ def _line(pdf: FPDF, text: str, size: float, *, bold: bool = False) -> None:
 def _table(pdf: FPDF, head: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> None:
     pdf.set_font("DejaVu", size=_SMALL)
     lengths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    widths = tuple(min(max(length, 6), 34) for length in lengths)
+    widths = tuple(min(max(length + 2, 8), 36) for length in lengths)
     with pdf.table(col_widths=widths, text_align="LEFT", line_height=4, borders_layout="HORIZONTAL_LINES") as table:
         for row in (head, *rows):
             table.row(row)

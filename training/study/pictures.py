@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from training.bootstrap import Estimate
 from training.study.analysis import Analysis
+from training.study.document import shown
 from training.study.expected import Recovered
 from training.study.mrmc import Difference
 
@@ -27,7 +28,7 @@ def draw_accuracy(figure: Figure, analysis: Analysis) -> None:
         for arm, value in values.items():
             axes.scatter(value, place, color=WITH if arm == "with" else WITHOUT, zorder=2)
     both = analysis.pooled["accuracy"]
-    for shift, value, colour, label in ((0.12, both.without, WITHOUT, "without"), (-0.12, both.with_, WITH, "with")):
+    for shift, value, colour, label in ((-0.12, both.without, WITHOUT, "without"), (0.12, both.with_, WITH, "with")):
         _bar(axes, value, len(names) + 0.4 + shift, colour, label)
     axes.set_yticks([*range(len(names)), len(names) + 0.4], [*names, "all readers"])
     axes.invert_yaxis()
@@ -113,7 +114,7 @@ def _forest(axes: Axes, names: Sequence[str], values: Sequence[Difference]) -> N
     for place, value in enumerate(values):
         _bar(axes, value, place, WITH, None)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(names)), [name.replace("_", "-") for name in names])
+    axes.set_yticks(range(len(names)), [shown(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 

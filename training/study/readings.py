@@ -53,8 +53,8 @@ class Readings:
     @property
     def readers_of(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Numbers of the readers without and with the explanation."""
-        read = np.isfinite(self.diagnosis).any(axis=2)
-        return np.flatnonzero(read[0]), np.flatnonzero(read[1])
+        without, with_ = np.isfinite(self.diagnosis)
+        return np.flatnonzero(without.any(axis=1)), np.flatnonzero(with_.any(axis=1))
 
     @property
     def diseased(self) -> Flags:
@@ -149,11 +149,11 @@ def arrange(study: Study, cases: Sequence[Case], readings: Sequence[Reading]) ->
 
 def _whole(study: Study, read: Flags) -> Flags:
     """Which cases `[C]` everyone has read, from `read` `[2, R, C]`."""
-    arms = read.any(axis=2)
+    arms = np.stack([arm.any(axis=1) for arm in read])
     if study.design == "parallel" and bool(arms.all(axis=0).any()):
         raise StudyError("a reader of a parallel study has read in both arms")
     expected = np.ones_like(arms) if study.design == "crossover" else arms
-    whole = (read | ~expected[..., None]).all(axis=(0, 1))
+    whole = np.array([bool(case.all()) for case in np.moveaxis(read | ~expected[..., None], 2, 0)])
     if expected.sum(axis=1).min() < 2 or whole.sum() < 3:
         readers, cases = int(expected.sum(axis=1).min()), int(whole.sum())
         raise StudyError(

@@ -14,6 +14,7 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: left; vertical-align: top; }
+td, tbody th { white-space: nowrap; }
 thead th { border-bottom: 2px solid #888; }
 figure { margin: 1rem 0; background: #fff; border-radius: 4px; }
 figure svg { width: 100%; height: auto; }
