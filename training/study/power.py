@@ -84,9 +84,10 @@ def power(change: float, spread: Spread, readers: int, cases: int, level: float 
     of_readers = (spread.reader + spread.rest / cases) / readers
     total = of_readers + spread.case / cases
     freedom = total**2 * (readers - 1) / of_readers**2
-    critical = float(stats.t.ppf(1 - level / 2, freedom))
-    shift = abs(change) / total**0.5
-    return float(stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift))
+    if change == 0:
+        return level
+    critical = float(stats.f.ppf(1 - level, 1, freedom))
+    return float(stats.ncf.sf(critical, 1, freedom, change**2 / total))
 
 
 def needed_cases(change: float, spread: Spread, readers: int, goal: float, most: int = 5000) -> int | None:
