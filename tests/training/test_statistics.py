@@ -81,7 +81,7 @@ def test_fagerlands_mid_p():
 
 
 def test_hollander_and_wolfes_depression_scale():
-    """Hollander & Wolfe, Nonparametric Statistical Methods (1973), p. 29; R's wilcox.test gives the one-sided 0.01953."""
+    """Hollander & Wolfe, Nonparametric Statistical Methods (1973); R's wilcox.test gives the one-sided 0.01953."""
     before = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
     after = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
     assert compare_paired(before, after).wilcoxon_p == pytest.approx(2 * 0.01953, abs=1e-5)

@@ -61,7 +61,8 @@ def logistic(readings: Readings, outcome: str, values: Values) -> MixedModel | N
         return None
     identity = np.concatenate([np.full(part.shape[1], place) for place, part in enumerate(random.values())])
     model = BinomialBayesMixedGLM(y, np.stack(list(fixed.values()), axis=1), np.hstack(list(random.values())), identity)
-    fit, warning = _fit(model.fit_vb)
+    count = model.k_fep + model.k_vcp + model.k_vc
+    fit, warning = _fit(lambda: model.fit_vb(mean=np.zeros(count), sd=np.full(count, 0.5)))  # else it starts at random
     effects = {name: _effect(fit.fe_mean[i], fit.fe_sd[i]) for i, name in enumerate(fixed) if name != "intercept"}
     deviations = {name: float(np.exp(fit.vcp_mean[i])) for i, name in enumerate(random)}
     return MixedModel(kind="logistic", outcome=outcome, effects=effects, deviations=deviations, warning=warning)
