@@ -63,6 +63,7 @@ fuzz: $(FULL)/.complete ## 10,000 mutated DICOM files against the reader
 
 SIMULATED := docs/reports/reader-study-simulated
 simulated-study: $(FULL)/.complete ## the simulated reader study of docs/reports anew, and what its intervals hold
+	mkdir -p $(SIMULATED)
 	$(FULL)/bin/python -m training study simulate reports/simulated-study --readers 6 --cases 60 --seed 0
 	$(FULL)/bin/python -m training study analyse reports/simulated-study reports/simulated-study/report
 	cp reports/simulated-study/parameters.json $(SIMULATED)/
