@@ -69,8 +69,9 @@ simulated-study: $(FULL)/.complete ## the simulated reader study of docs/reports
 	cp reports/simulated-study/parameters.json $(SIMULATED)/
 	cd reports/simulated-study/report && cp report.html analysis.json recovered.json results.csv \
 	  accuracy.png ratings.png recovery.png $(CURDIR)/$(SIMULATED)/
-	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-crossover.json --studies 1000
-	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-parallel.json --studies 1000 --design parallel
+	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-crossover.json --studies 1500
+	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-parallel.json --studies 1500 --cases 40 \
+	  --design parallel
 
 bento: $(SERVE)/.complete ## build the bento of bentofile.yaml
 	$(SERVE)/bin/python -m bentoml build
