@@ -9,7 +9,7 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve test lint train export load pacs pacs-kill fuzz bento locks clean
+.PHONY: help serve test lint train export load pacs pacs-kill fuzz simulated-study bento locks clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -61,6 +61,18 @@ pacs-kill: $(FULL)/.complete ## the same with 100 series while Orthanc, feed and
 fuzz: $(FULL)/.complete ## 10,000 mutated DICOM files against the reader, 4,000 against the HTTP API
 	$(FULL)/bin/python -m tests.fuzz --count 10000
 	$(FULL)/bin/python -m tests.fuzz --count 4000 --doors
+
+SIMULATED := docs/reports/reader-study-simulated
+simulated-study: $(FULL)/.complete ## the simulated reader study of docs/reports anew, and what its intervals hold
+	mkdir -p $(SIMULATED)
+	$(FULL)/bin/python -m training study simulate reports/simulated-study --readers 6 --cases 60 --seed 0
+	$(FULL)/bin/python -m training study analyse reports/simulated-study reports/simulated-study/report
+	cp reports/simulated-study/parameters.json $(SIMULATED)/
+	cd reports/simulated-study/report && cp report.html analysis.json recovered.json results.csv \
+	  accuracy.png ratings.png recovery.png $(CURDIR)/$(SIMULATED)/
+	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-crossover.json --studies 1500
+	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-parallel.json --studies 1500 --cases 40 \
+	  --design parallel
 
 bento: $(SERVE)/.complete ## build the bento of bentofile.yaml
 	$(SERVE)/bin/python -m bentoml build
