@@ -80,7 +80,7 @@ def alpha(values: Array, level: Level) -> float:
 
 
 def intraclass(values: Array) -> Estimate | None:
-    """ICC(2,1) of `[R, C]` without gaps; None where there are too few cases or no spread."""
+    """ICC(2,1) of `[R, C]` without gaps; None where there are too few cases, no spread or no error."""
     import pandas as pd
     import pingouin as pg
 
@@ -88,11 +88,14 @@ def intraclass(values: Array) -> Estimate | None:
         return None
     reader, case = np.indices(values.shape)
     table = pd.DataFrame({"case": case.ravel(), "reader": reader.ravel(), "value": values.ravel()})
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", DeprecationWarning)  # pingouin's use of pandas
         found = pg.intraclass_corr(table, targets="case", raters="reader", ratings="value").set_index("Type")
     low, high = found.loc["ICC(A,1)", "CI95"]
-    return Estimate(value=float(found.loc["ICC(A,1)", "ICC"]), low=float(low), high=float(high))
+    value = float(found.loc["ICC(A,1)", "ICC"])
+    if not np.isfinite([value, low, high]).all():  # readers differ by a constant or not at all: no error to go by
+        return None
+    return Estimate(value=value, low=float(low), high=float(high))
 
 
 def _resampled(coefficient: Callable[[Array], float], values: Array, draws: NDArray[np.int64]) -> Estimate | None:

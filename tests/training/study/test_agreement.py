@@ -54,3 +54,10 @@ def test_where_all_answers_are_alike_nothing_is_defined():
     assert agreement(alike, "nominal", resamples=10, seed=0).fleiss_kappa is None
     found = agreement(alike, "ordinal", resamples=10, seed=0)
     assert (found.krippendorff_alpha, found.icc) == (None, None)
+
+
+def test_readers_who_agree_in_full_have_no_error_for_an_interval_of_the_icc():
+    agreed = np.tile(np.array([1.0, 2, 4, 5, 3]), (3, 1))
+    assert intraclass(agreed) is None
+    assert alpha(agreed, "ordinal") == pytest.approx(1)
+    assert intraclass(agreed + np.array([[0.0], [1], [2]])) is None  # a constant apart
