@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -43,8 +42,7 @@ class PageFiles(StaticFiles):
     ) -> Response:
         """With the headers, which hold for an unchanged file as well."""
         response = super().file_response(full_path, stat_result, scope, status_code)
-        headers: MutableMapping[str, str] = response.headers
-        headers.update(HEADERS)
+        response.headers.update(HEADERS)
         return response
 
 

@@ -24,6 +24,7 @@ import { panesOf, Placement, scaleBar } from "./placement.js";
  * @property {number} value of the frame.
  * @property {SaliencyMap | null} map that is shown there.
  * @property {number | null} saliency the raw value of the map's cell there; null outside its region.
+ * @property {number | null} interval half-width of the value's 95 % confidence interval.
  * @property {[number, number] | null} cell row and column of it.
  */
 
@@ -173,12 +174,14 @@ export class Viewer extends EventTarget {
     if (column < 0 || row < 0 || column >= frame.width || row >= frame.height) return null;
     const map = this.#mapAt();
     const value = frame.pixels[row * frame.width + column] * frame.slope + frame.intercept;
-    if (!map) return { column, row, value, map: null, saliency: null, cell: null };
+    const here = { column, row, value, map, saliency: null, interval: null, cell: null };
+    if (!map) return here;
     const [x, y, width, height] = map.region;
     const cell = [Math.floor(((this.cursor[1] - y) / height) * map.rows), Math.floor(((this.cursor[0] - x) / width) * map.columns)];
     const inside = cell[0] >= 0 && cell[1] >= 0 && cell[0] < map.rows && cell[1] < map.columns;
-    return { column, row, value, map, saliency: inside ? map.values[cell[0] * map.columns + cell[1]] : null,
-      cell: inside ? cell : null };
+    if (!inside) return here;
+    const at = cell[0] * map.columns + cell[1];
+    return { ...here, saliency: map.values[at], interval: map.interval?.[at] ?? null, cell };
   }
 
   /** Paint everything anew, now. */
@@ -239,9 +242,15 @@ export class Viewer extends EventTarget {
       context.textAlign = pane.titleRight ? "right" : "left";
       lettering(context, map.title, pane.titleRight ? x + width - 10 : x + 10, y + 18);
       context.textAlign = "left";
-      paintColourBar(context, map, this.settings, x + width - 6, y + height - 16, Math.min(150, height / 3));
+      if (this.#hasOwnScale(pane)) paintColourBar(context, map, this.settings, x + width - 6, y + height - 16, Math.min(150, height / 3));
     }
     if (pane.first) scaleBar(context, this.scene.frame, this.placement.scale(pane), x + 10, y + height - 12);
+  }
+
+  /** While swiping, one bar serves both maps where their scales are the same. */
+  #hasOwnScale(pane) {
+    const { map, other } = this.scene;
+    return !(pane.first && this.settings.compare === "swipe" && other && map.peak === other.peak && map.unit === other.unit);
   }
 
   #paintDivider(context, width, height) {
