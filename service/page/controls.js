@@ -60,7 +60,7 @@ export function showAsked(reading, desk) {
   const described = model.explanations.find((each) => each.method === wish.method);
   fill(byId("method"), methods, wish.method);
   fill(byId("target"), classes, wish.target);
-  fill(byId("against"), [["", "(nothing)"], ...classes.filter(([name]) => name !== wish.target)], wish.against);
+  fill(byId("against"), [["", "none"], ...classes.filter(([name]) => name !== wish.target)], wish.against);
   byId("against").disabled = !described.contrast || current.frames.length > 1;
   fill(byId("other-method"), methods, (other ?? wish).method);
   fill(byId("other-target"), classes, (other ?? wish).target);
