@@ -50,8 +50,8 @@ def add_page_routes(api: FastAPI) -> None:
     """Add `/` and `/page/`."""
     files = PageFiles()
 
-    @api.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
+    api.add_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
     api.mount("/page", files)
