@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.case_routes import add_case_routes
 from service.errors import InvalidParameter, RadiolucentError, TooLarge
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
@@ -23,6 +24,7 @@ from service.jobs.routes import add_job_routes
 from service.jobs.store import JobStore
 from service.jobs.worker import JobWorker
 from service.observability import ERRORS, STAGE_SECONDS, logger
+from service.page_routes import add_page_routes
 from service.pipeline import PREDICT, Wish
 from service.registry import Model
 from service.schemas import RESEARCH_NOTICE, MethodDescription, ModelDescription, Models, Problem, Readiness, Result
@@ -40,6 +42,7 @@ _DESCRIBED = (
     "labels",
     "findings",
     "default_explanation",
+    "provenance",
     "evaluation",
     "profiles",
     "intended_use",
@@ -63,6 +66,8 @@ def make_api(version: str) -> FastAPI:
     _add_routes(api)
     add_job_routes(api)
     add_study_routes(api)
+    add_case_routes(api)
+    add_page_routes(api)
     return api
 
 
@@ -127,6 +132,7 @@ def _described(model: Model) -> ModelDescription:
                 method=name,
                 exact=method.exact,
                 meaning=method.meaning,
+                unit=method.unit,
                 source=method.source,
                 tier=model.costs.tier(method),
                 typical_ms=round(model.costs.of(method, Options()), 1),
@@ -235,7 +241,7 @@ class Guard:
 
 
 class Edge:
-    """Around BentoML's own routes: readiness that says which bundles serve, and problems instead of plain text.
+    """Around BentoML's own routes: the page, readiness that says which bundles serve, problems instead of plain text.
 
     /readyz answers 503 where no bundle is served, else 200, with the refused ones by name.
     """
@@ -254,6 +260,8 @@ class Edge:
             ready = Readiness(ready=bool(registry.models), models=tuple(registry.models), refused=registry.refused)
             status = 200 if ready.ready else 503
             await Response(ready.model_dump_json(), status, media_type="application/json")(scope, receive, send)
+        elif scope["path"] == "/":  # BentoML's own page there asks other hosts for scripts
+            await self.api(scope, receive, send)
         else:
             await self.app(scope, receive, _with_problems(scope, receive, send))
 
