@@ -57,7 +57,7 @@ def _instance(pixels: Grey8, number: int) -> bytes:
     ds.Modality, ds.BodyPartExamined, ds.SeriesDescription = "MR", "BRAIN", "T1 example, one slice in many sizes"
     ds.PatientName = ds.PatientID = ds.PatientBirthDate = ds.PatientSex = ""
     ds.StudyDate = ds.StudyTime = ds.StudyID = ds.AccessionNumber = ds.ReferringPhysicianName = ""
-    ds.Manufacturer, ds.SeriesNumber, ds.InstanceNumber = "Radiolucent", 1, number
+    ds.Manufacturer, ds.SeriesNumber, ds.InstanceNumber = "", 1, number
     ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "RM", "NONE", "", "3D"
     ds.EchoTime = ds.RepetitionTime = ds.EchoTrainLength = None
     ds.PixelSpacing, ds.SliceThickness = [1.0, 1.0], _THICKNESS
