@@ -9,7 +9,7 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve test lint train export load pacs pacs-kill fuzz bento locks clean
+.PHONY: help serve test browser lint train export load pacs pacs-kill fuzz simulated-study bento locks clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ train: $(FULL)/.complete ## train: make train CONFIG=training/configs/brain-mri-
 export: $(FULL)/.complete ## export: make export CHECKPOINT=... OUT=models/NAME [REPORT=...]
 	$(FULL)/bin/python -m export $(CHECKPOINT) $(OUT) $(if $(REPORT),--report $(REPORT))
 
+browser: $(FULL)/.complete ## the page in a real Chromium (Debian: apt install chromium)
+	$(FULL)/bin/python -m pytest tests/browser
+
 load: $(FULL)/.complete ## load-test a started service; reports in reports/
 	mkdir -p reports
 	$(FULL)/bin/python -m locust -f loadtests/locustfile.py --headless -u 8 -r 4 -t 60s --host http://$(HOST):$(PORT) \
@@ -58,8 +61,21 @@ pacs: $(FULL)/.complete ## the loop with a real Orthanc on loopback; SERIES="DIR
 pacs-kill: $(FULL)/.complete ## the same with 100 series while Orthanc, feed and service are killed at random
 	$(FULL)/bin/python -m tests.pacs --kill
 
-fuzz: $(FULL)/.complete ## 10,000 mutated DICOM files against the reader
+fuzz: $(FULL)/.complete ## 10,000 mutated DICOM files against the reader, 4,000 against the HTTP API
 	$(FULL)/bin/python -m tests.fuzz --count 10000
+	$(FULL)/bin/python -m tests.fuzz --count 4000 --doors
+
+SIMULATED := docs/reports/reader-study-simulated
+simulated-study: $(FULL)/.complete ## the simulated reader study of docs/reports anew, and what its intervals hold
+	mkdir -p $(SIMULATED)
+	$(FULL)/bin/python -m training study simulate reports/simulated-study --readers 6 --cases 60 --seed 0
+	$(FULL)/bin/python -m training study analyse reports/simulated-study reports/simulated-study/report
+	cp reports/simulated-study/parameters.json $(SIMULATED)/
+	cd reports/simulated-study/report && cp report.html analysis.json recovered.json results.csv \
+	  accuracy.png ratings.png recovery.png $(CURDIR)/$(SIMULATED)/
+	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-crossover.json --studies 1500
+	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-parallel.json --studies 1500 --cases 40 \
+	  --design parallel
 
 bento: $(SERVE)/.complete ## build the bento of bentofile.yaml
 	$(SERVE)/bin/python -m bentoml build

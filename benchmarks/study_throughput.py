@@ -22,14 +22,14 @@ from pydicom.dataset import Dataset
 from benchmarks.harness import Cell, interleaved, machine, parser, save, show
 from benchmarks.served import started
 from service.dicom_results import make_results
-from service.multipart import write_multipart
+from service.dicomweb.multipart import write_multipart
 from service.preprocessing import prepare
 from service.registry import load_models
 from service.scheduling import EXPLANATION, EngineThread, Lane, Waiting
-from service.series import read_series
-from service.series_answer import SeriesAnswer
+from service.series.answer import SeriesAnswer
+from service.series.reading import read_series
 from service.settings import SHIPPED_MODELS
-from service.studies import StudyWish, answer_series
+from service.studies.answering import StudyWish, answer_series
 
 BATCH = 16
 

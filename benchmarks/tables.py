@@ -174,6 +174,18 @@ def studies() -> str:
     return table(head, rows) + f"\n\n{text}{_where(result)}."
 
 
+def pacs() -> str:
+    """The same through a real Orthanc."""
+    result, rate, cpu = _result("pacs_throughput"), "of the forward pass's rate", "CPU ms a slice"
+    rows = [
+        [r["what"], f"{r['ms a slice']:.1f}", f"{r['slices a second']:.1f}", f"{r[rate]:.2f}", r[cpu]]
+        for r in result["rows"]
+    ]
+    head = ["", "ms a slice", "slices a second", rate, cpu]
+    text = f"{result['options']['series']} series of {result['slices']} slices, {result['objects']} objects for each; "
+    return table(head, rows) + f"\n\n{text}{_where(result)}."
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
@@ -181,6 +193,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "explain_cost": explain_cost,
     "footprint": footprint,
     "studies": studies,
+    "pacs": pacs,
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),

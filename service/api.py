@@ -14,15 +14,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.case_routes import add_case_routes
 from service.errors import InvalidParameter, RadiolucentError, TooLarge
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
 from service.explainers.base import Options
 from service.forms import PROBLEM, PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
-from service.job_routes import add_job_routes
-from service.job_store import JobStore
-from service.jobs import JobWorker
+from service.jobs.routes import add_job_routes
+from service.jobs.store import JobStore
+from service.jobs.worker import JobWorker
 from service.observability import ERRORS, STAGE_SECONDS, logger
+from service.page_routes import add_page_routes
 from service.pipeline import PREDICT, Wish
 from service.registry import Model
 from service.schemas import (
@@ -38,8 +40,8 @@ from service.schemas import (
 from service.segment_routes import add_segment_routes
 from service.segmenter import Segmenter
 from service.settings import Settings
-from service.study_desk import StudyDesk
-from service.study_routes import add_study_routes
+from service.studies.desk import StudyDesk
+from service.studies.routes import add_study_routes
 
 _ASSETS = "/static_content"  # BentoML's copy of Swagger UI: the documentation needs no other host
 
@@ -51,6 +53,7 @@ _DESCRIBED = (
     "labels",
     "findings",
     "default_explanation",
+    "provenance",
     "evaluation",
     "profiles",
     "intended_use",
@@ -75,6 +78,8 @@ def make_api(version: str) -> FastAPI:
     add_segment_routes(api)
     add_job_routes(api)
     add_study_routes(api)
+    add_case_routes(api)
+    add_page_routes(api)
     return api
 
 
@@ -140,6 +145,7 @@ def _described(model: Model) -> ModelDescription:
                 method=name,
                 exact=method.exact,
                 meaning=method.meaning,
+                unit=method.unit,
                 source=method.source,
                 tier=model.costs.tier(method),
                 typical_ms=round(model.costs.of(method, Options()), 1),
@@ -256,7 +262,7 @@ class Guard:
 
 
 class Edge:
-    """Around BentoML's own routes: readiness that says which bundles serve, and problems instead of plain text.
+    """Around BentoML's own routes: the page, readiness that says which bundles serve, problems instead of plain text.
 
     /readyz answers 503 where no bundle is served, else 200, with the refused ones by name.
     """
@@ -275,6 +281,8 @@ class Edge:
             ready = Readiness(ready=bool(registry.names), models=registry.names, refused=registry.refused)
             status = 200 if ready.ready else 503
             await Response(ready.model_dump_json(), status, media_type="application/json")(scope, receive, send)
+        elif scope["path"] == "/":  # BentoML's own page there asks other hosts for scripts
+            await self.api(scope, receive, send)
         else:
             await self.app(scope, receive, _with_problems(scope, receive, send))
 

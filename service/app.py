@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from importlib.metadata import PackageNotFoundError, version
 
@@ -33,6 +34,8 @@ class Radiolucent:
         settings = Settings()
         api.state.pipeline = Pipeline(settings)
         set_up_jobs(api, settings)
+        gc.collect()
+        gc.freeze()  # modules and models stay: collections while DICOM objects are made need not go through them
 
     @bentoml.on_startup
     async def start(self) -> None:

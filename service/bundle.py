@@ -181,7 +181,7 @@ class Provenance(_Schema):
 
 
 class SeriesPooling(_Schema):
-    """How slices become the answer for their series (`service.pooling` has the formula), and how good that was found.
+    """How slices become the answer for their series (the formula is in `service.series.pooling`), and how good it was.
 
     `strongest` slices are averaged; `scale` and `offset` (logits) calibrate the mean. `fitted_on` says what a series
     was; `groups` counts the patients or blocks that scale and offset were fitted on. `metrics` were measured on

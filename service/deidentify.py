@@ -23,7 +23,6 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from service.codecs import FILE_ERRORS
 from service.confidentiality import (
     BULK_VRS,
     DUMMIES,
@@ -40,6 +39,7 @@ from service.confidentiality import (
     TEXT_VRS,
 )
 from service.errors import NotDeidentifiable
+from service.images.codecs import FILE_ERRORS
 
 SHORTEST_KEY = 16
 _METHOD = "Radiolucent: PS3.15 Basic Application Confidentiality Profile"

@@ -20,8 +20,8 @@ from typing import Any
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.archives import Archive, request
 from service.database import private_folder
+from service.dicomweb.archives import Archive, request
 from service.errors import RemoteError, RemoteRefused, RemoteUnavailable
 from service.instance_file import write_whole
 from service.observability import hashed_uid, logger

@@ -18,7 +18,7 @@ from service.bundle import Kind, Manifest
 from service.errors import InvalidParameter, Overloaded, TooManyImages, TooSlow, UnknownTarget, UnreadableImage
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
-from service.imaging import read_frames
+from service.images.reading import read_frames
 from service.observability import ERRORS, EVALUATIONS, IMAGES, STAGE_SECONDS
 from service.prediction import Prediction, predict
 from service.preprocessing import prepare
@@ -233,7 +233,7 @@ class Pipeline:
             self._explaining -= bounded
 
     async def in_thread(self, call: Callable[[], T]) -> T:
-        """In one of the threads that decode."""
+        """In one of the threads for decoding and drawing, of which there are few."""
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(self.settings.decode_threads)
         return await anyio.to_thread.run_sync(call, limiter=self._threads)

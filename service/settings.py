@@ -3,15 +3,74 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.archives import Archive
-from service.dicom_results.options import DEFAULT_KINDS, Kind
-from service.scp import ScpSettings
+from service.dicom_results.options import DEFAULT_KINDS, Kind, Options
+from service.dicomweb.archives import Archive
 
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+_TITLE = r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"  # PS3.5 6.2, AE: no backslash, no control characters
+
+
+class ScpSettings(BaseModel):
+    """The C-STORE SCP.
+
+    Attributes:
+        enabled: whether it listens.
+        host: address to listen on.
+        port: port to listen on.
+        ae_title: callers must call it by this.
+        callers: AE titles that may call, at least one.
+        associations: most at once.
+        network_s: seconds that a connection may be silent.
+        quiet_s: seconds without an instance after which a series is complete, whoever is still connected.
+        settle_s: seconds that a series waits for another association to bring more of it.
+        max_instance_mib: largest instance.
+        max_series_mib: largest series.
+        min_free_mib: what must stay free on the disk.
+        certificate: in PEM, for TLS; None: without TLS.
+        key: of `certificate`, in PEM.
+        ca: certificates that sign the callers', in PEM.
+        client_certificates: whether callers without a certificate are refused.
+        target: archive that the results are stored to, by its name.
+        options: of the answers; see `StudyRequest`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = Field(default=11112, ge=0, le=65535)
+    ae_title: str = Field(default="RADIOLUCENT", pattern=_TITLE)
+    callers: tuple[str, ...] = ()
+    associations: int = Field(default=8, ge=1)
+    network_s: float = Field(default=60.0, gt=0)
+    quiet_s: float = Field(default=30.0, gt=0)
+    settle_s: float = Field(default=3.0, ge=0)
+    max_instance_mib: int = Field(default=1024, ge=1)
+    max_series_mib: int = Field(default=4096, ge=1)
+    min_free_mib: int = Field(default=1024, ge=0)
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    client_certificates: bool = False
+    target: str = ""
+    options: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+    @model_validator(mode="after")
+    def _check(self) -> ScpSettings:
+        if self.enabled and not self.callers:
+            raise ValueError("callers: name at least one AE title that may call")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key: give both, or neither")
+        if self.client_certificates and not (self.ca and self.certificate):
+            raise ValueError("client_certificates: give ca, certificate and key, too")
+        return self
 
 
 class Settings(BaseSettings):
@@ -33,9 +92,10 @@ class Settings(BaseSettings):
         jobs_database: SQLAlchemy URL of the jobs' database; empty is an SQLite file in the user's state folder.
         job_ttl_s: seconds after which a job, its images and its result are deleted.
         max_jobs: most jobs stored at once.
-        rules: TOML file that says which model answers which series; left out, the shipped `service/rules.toml`.
+        rules: TOML file that says which model answers which series; left out, the shipped `service/series/rules.toml`.
         archives: PACS that speak DICOMweb, by name, as JSON: `{"orthanc": {"url": "http://127.0.0.1:8042/dicom-web"}}`.
         results: DICOM objects that are made where a request does not say, as a JSON list.
+        result_options: how they are made, as JSON (`service.dicom_results.options.Options`).
         deidentify: take out of every DICOM object that is returned or stored what identifies the patient (PS3.15 E).
         study_folder: where instances wait, private; left out, in the user's state folder.
         site_key: file with the site's secret, made where it is missing: logs hold UIDs only as hashes with it, and
@@ -67,6 +127,7 @@ class Settings(BaseSettings):
     rules: Path | None = None
     archives: dict[str, Archive] = Field(default_factory=dict[str, Archive])
     results: tuple[Kind, ...] = DEFAULT_KINDS
+    result_options: Options = Options()
     deidentify: bool = False
     study_folder: Path | None = None
     site_key: Path | None = None

@@ -29,14 +29,15 @@ import numpy as np
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, ParametricMapStorage, SecondaryCaptureImageStorage
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from service.archives import Archive
-from service.dicomweb import fetch_series, store_instances
+from service.dicomweb.archives import Archive
+from service.dicomweb.client import fetch_series, store_instances
+from service.dicomweb.multipart import Limits, write_multipart
 from service.errors import RemoteError
-from service.multipart import Limits, write_multipart
 from service.rendering import on_frame
 from service.types import Region
 from tests.dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved
@@ -194,11 +195,8 @@ def map_equals_answer(loop: Loop, series: Sequence[Dataset]) -> float:
         f"{loop.url}/v1/studies{query}", content=b"".join(body), headers={"content-type": kind}, timeout=300
     )
     (answered,) = answer.raise_for_status().json()["series"][0]["answers"]
-    (stored,) = [one for one in answered["objects"] if one["kind"] == "ParametricMapStorage"]
-    study = str(series[0].StudyInstanceUID)
-    (content,) = fetch_series(loop.archive, study, stored["series"], Limits())
-    ds = dcmread(BytesIO(content))
-    assert ds.SOPInstanceUID == stored["sop_instance"]
+    objects = opened(loop, str(series[0].StudyInstanceUID), answered["objects"])
+    (ds,) = [one for one in objects if one.SOPClassUID == ParametricMapStorage]
     volume = np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, ds.Rows, ds.Columns)
     worst = 0.0
     for plane, one in zip(volume, answered["slices"], strict=True):
@@ -206,6 +204,20 @@ def map_equals_answer(loop: Loop, series: Sequence[Dataset]) -> float:
         wanted = on_frame(cells, Region(*one["region"]), plane.shape)
         worst = max(worst, float(np.abs(plane - wanted).max() / np.abs(wanted).max()))
     return worst
+
+
+def opened(loop: Loop, study: str, named: Sequence[dict[str, str]]) -> list[Dataset]:
+    """Every object that an answer names, fetched from Orthanc by WADO-RS and read, its pixels too."""
+    every = sorted({one["series"] for one in named})
+    contents = [content for each in every for content in fetch_series(loop.archive, study, each, Limits())]
+    objects = [dcmread(BytesIO(content)) for content in contents]
+    assert sorted(ds.SOPInstanceUID for ds in objects) == sorted(one["sop_instance"] for one in named)
+    for ds in objects:
+        if ds.SOPClassUID == SecondaryCaptureImageStorage:
+            assert ds.pixel_array.any()
+        elif ds.SOPClassUID == Comprehensive3DSRStorage:
+            assert ds.ContentSequence
+    return objects
 
 
 def show(console: Console, loop: Loop, all_series: Sequence[Sequence[Dataset]]) -> bool:

@@ -17,15 +17,15 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from service.archives import Archive
-from service.dicomweb import fetch_series, store_instances
+from service.dicomweb.archives import Archive
+from service.dicomweb.client import fetch_series, store_instances
+from service.dicomweb.multipart import Limits
 from service.instance_file import InstanceFile
-from service.multipart import Limits
-from service.patience import Patience
 from service.pipeline import JobHandle
-from service.study_queue import Made, Steps, StudyWorker
-from service.study_rows import StudyRequest
-from service.study_store import StudyStore
+from service.studies.patience import Patience
+from service.studies.queue import Made, Steps, StudyWorker
+from service.studies.rows import StudyRequest
+from service.studies.store import StudyStore
 from tests.dicom_writers import saved
 
 PATIENCE = Patience(attempts=50, crashes=2, first_s=0.1, longest_s=1.0)

@@ -1,4 +1,4 @@
-"""`python -m training`: describe and split data, train, evaluate."""
+"""`python -m training`: describe and split data, train, evaluate, analyse reader studies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when done, 1 when `data` found a split that leaks, 2 when input is missing or wrong.
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = _parser(evaluating=argv[:1] == ["evaluate"])
+    parser = _parser(argv[0] if argv else None)
     arguments = parser.parse_args(argv)
     from tomllib import TOMLDecodeError
 
@@ -48,14 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
-def _parser(*, evaluating: bool) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description="Describe and split data, train, evaluate.")
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="Data, training, evaluation, reader studies."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     _add_data(commands.add_parser("data", help="describe a dataset, or split it"))
     _add_train(commands.add_parser("train", help="train a network"))
+    study = commands.add_parser("study", help="analyse a reader study, plan one, compare models on the same cases")
+    if command == "study":
+        from training.study.commands import add_arguments as add_study
+
+        add_study(study)
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint on a part of the data")
     evaluate.set_defaults(run=_evaluate)
-    if evaluating:  # its arguments come with its imports
+    if command == "evaluate":  # its arguments come with its imports
         from training.evaluate import add_arguments
 
         add_arguments(evaluate)

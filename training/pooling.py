@@ -1,7 +1,8 @@
 """From slices to series: how many slices to pool and how to calibrate them, fitted and measured by groups.
 
-`service.pooling` has the formula. A series is a patient's images, or, where the data hold no series, one composed of
-slices: `composed` says how. Every patient, block or healthy series counts once, however many series it gave.
+`service.series.pooling` has the formula. A series is a patient's images, or, where the data hold no series, one
+composed of slices: `composed` says how. Every patient, block or healthy series counts once, however
+many series it gave.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from service.pooling import calibrated, strongest
+from service.series.pooling import calibrated, strongest
 from training.bootstrap import Array, Estimate, Resamples, draw, estimate
 from training.metrics import auroc
 

@@ -24,7 +24,7 @@ from service.dicom_results.report import make_report
 from service.dicom_results.secondary_capture import make_secondary_captures
 from service.dicom_results.segmentation import make_segmentation
 from service.dicom_results.source import unusable
-from service.series_answer import SeriesAnswer
+from service.series.answer import SeriesAnswer
 
 __all__ = ["DEFAULT_KINDS", "KINDS", "Kind", "Options", "Results", "make_results"]
 

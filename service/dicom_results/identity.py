@@ -8,7 +8,7 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
 from service.dicom_results.options import Options
-from service.series_answer import SeriesAnswer
+from service.series.answer import SeriesAnswer
 
 _NAMESPACE = uuid.UUID("6f0a2f6e-2f0c-5a52-9a3e-6c1f6f1d7a55")
 

@@ -17,9 +17,9 @@ from service.dicom_results.options import KINDS, Kind, Options
 from service.dicom_results.patient import copy_valid
 from service.dicom_results.references import put_references
 from service.dicom_results.source import Source, read_source
-from service.series_answer import SeriesAnswer
+from service.series.answer import SeriesAnswer
+from service.series.tags import MANUFACTURER
 
-MANUFACTURER = "Radiolucent"
 RESEARCH = "Research use only: not a medical device. A saliency map is model evidence, not a lesion outline."
 PAIRED = frozenset(("BREAST", "EYE", "RETINA", "KIDNEY", "KNEE", "LUNG", "SHOULDER", "HIP", "ELBOW", "WRIST", "ANKLE"))
 UNPAIRED = frozenset(

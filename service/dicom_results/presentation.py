@@ -12,8 +12,8 @@ from service.dicom_results.palette import greys, inferno
 from service.dicom_results.parametric_map import peak_of
 from service.dicom_results.references import instance_item
 from service.dicom_results.source import decimals
-from service.grading import Grading, read_grading
-from service.slices import Slice
+from service.images.grading import Grading, read_grading
+from service.series.slices import Slice
 
 if TYPE_CHECKING:
     from highdicom import ModalityLUTTransformation

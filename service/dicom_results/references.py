@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydicom.dataset import Dataset
 
 from service.dicom_results.source import Reference, Source
-from service.series import Series
+from service.series.reading import Series
 
 _OF_FRAMES = ("SourceImageSequence", "ReferencedImageSequence")
 _OF_INSTANCES = ("ReferencedInstanceSequence", "ReferencedSOPSequence")

@@ -14,7 +14,7 @@ from service.dicom_results import concepts
 from service.dicom_results.concepts import body_part_of, concept_of, probability_of
 from service.dicom_results.instance import MANUFACTURER, RESEARCH, Making, algorithm_name, arguments, finish
 from service.dicom_results.references import by_instance, evidence
-from service.series_answer import SeriesFinding
+from service.series.answer import SeriesFinding
 
 if TYPE_CHECKING:
     from highdicom.sr import (

@@ -30,6 +30,7 @@ from tests.fuzz.seeds import seeds, synthetic
 WRONG = ("fault", "crash", "hang")
 GROWTH = 64.0  # MiB
 RESULTS = "tests.fuzz.results:make"
+DOORS = "tests.fuzz.doors:post"
 SLOW = 20.0  # seconds for making all results of a file
 _SHOWN = 5
 
@@ -86,17 +87,19 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000, help="files (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--results", action="store_true", help="also make DICOM results, and de-identify them")
+    parser.add_argument("--doors", action="store_true", help="post them to the HTTP API, in envelopes damaged as well")
     parser.add_argument("--synthetic", action="store_true", help="start from synthetic files only")
     parser.add_argument("--findings", type=Path, metavar="DIR", help="where to keep files that go wrong")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
-    target, patience = (RESULTS, SLOW) if options.results else (TARGET, PATIENCE)
+    target, patience = (RESULTS, SLOW) if options.results else (DOORS if options.doors else TARGET, PATIENCE)
     with running(target, patience) as runner:
         tally = fuzz(runner, options.count, options.seed, only_synthetic=options.synthetic, findings=options.findings)
     good = synthetic() if options.synthetic else seeds()
     words = f"python -m tests.fuzz --count {options.count} --seed {options.seed}"
     figures = {
-        "command": words + "".join(f" --{name}" for name in ("results", "synthetic") if getattr(options, name)),
+        "command": words
+        + "".join(f" --{name}" for name in ("results", "doors", "synthetic") if getattr(options, name)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seeds": len(good),
         "outcomes": dict(tally.outcomes.most_common()),

@@ -18,12 +18,12 @@ from typing import TextIO
 
 import pydicom
 
-from service.codecs import FILE_ERRORS
-from service.dicom import read_dicom
 from service.errors import RadiolucentError
+from service.images.codecs import FILE_ERRORS
+from service.images.dicom import read_dicom
 from service.preprocessing import prepare
-from service.selection import read_rules, select
-from service.series import read_series
+from service.series.reading import read_series
+from service.series.selection import read_rules, select
 from service.types import PreprocessingSpec
 from tests.fuzz.seeds import synthetic
 
@@ -43,7 +43,7 @@ def read(content: bytes) -> str:
     Raises:
         AssertionError: the answer is none that a client may get.
     """
-    names = _names(content)
+    names = names_in(content)
     try:
         frames = read_dicom(content, "file")
     except RadiolucentError as error:
@@ -75,7 +75,7 @@ def read(content: bytes) -> str:
     return f"{outcome}, {'series' if any(series.slices for series in found) else 'nothing'}"
 
 
-def _names(content: bytes) -> set[str]:
+def names_in(content: bytes) -> set[str]:
     """Parts of the patient's name, those that are long enough to be recognised."""
     try:
         name = str(pydicom.dcmread(BytesIO(content), force=True, specific_tags=["PatientName"]).get("PatientName", ""))

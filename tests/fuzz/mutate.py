@@ -12,7 +12,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from service.codecs import FILE_ERRORS
+from service.images.codecs import FILE_ERRORS
 from tests.fuzz.elements import Element, elements_of
 from tests.fuzz.nasty import (
     FLOATS,

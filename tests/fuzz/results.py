@@ -5,7 +5,7 @@ from __future__ import annotations
 from service.deidentify import deidentify
 from service.dicom_results import KINDS, make_results
 from service.errors import NotDeidentifiable, RadiolucentError
-from service.series import read_series
+from service.series.reading import read_series
 from tests.dicom_writers import saved
 from tests.service.dicom_results.answers import answer_to
 

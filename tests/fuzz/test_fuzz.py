@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.__main__ import GROWTH, RESULTS, SLOW, Tally, fuzz
+from tests.fuzz.__main__ import DOORS, GROWTH, RESULTS, SLOW, Tally, fuzz
 from tests.fuzz.elements import elements_of
 from tests.fuzz.mutate import MUTATIONS, mutate
 from tests.fuzz.runner import running
@@ -35,6 +35,14 @@ def test_results_can_be_made_for_damaged_sources():
         tally = fuzz(found, 40, seed=2, only_synthetic=True)
     assert tally.wrong == []
     assert tally.outcomes["5 kinds"] > 2
+
+
+def test_every_door_answers_damaged_files_in_damaged_envelopes():
+    with running(DOORS) as found:
+        tally = fuzz(found, 200, seed=3, only_synthetic=True)
+    assert tally.wrong == []
+    statuses = {status for outcome in tally.outcomes for status in outcome.split()[1:]}
+    assert {"200", "202", "400", "422"} <= statuses
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*.dcm")), ids=lambda path: path.stem)

@@ -19,8 +19,8 @@ import pytest
 from orthanc import INSTALLED, Orthanc
 from pydicom import dcmread
 
-from service.archives import Archive
-from service.dicomweb import store_instances
+from service.dicomweb.archives import Archive
+from service.dicomweb.client import store_instances
 from service.errors import RemoteUnavailable
 from service.orthanc_feed import FeedSettings, OrthancFeed
 from tests.dicom_writers import classic_mr, ophthalmic_tomography, saved

@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from service.bundle import Manifest
 from service.prediction import predict
 from service.rendering import on_frame
-from service.series import Series, read_series
-from service.series_answer import SeriesAnswer, SeriesFinding, SlicePrediction
+from service.series.answer import SeriesAnswer, SeriesFinding, SlicePrediction
+from service.series.reading import Series, read_series
 from service.types import Attribution, Region, Target
 from tests.dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved
 

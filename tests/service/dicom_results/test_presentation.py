@@ -5,7 +5,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from service.dicom_results import Options, make_results
-from service.series_answer import SeriesAnswer
+from service.series.answer import SeriesAnswer
 from tests.dicom_writers import classic_mr, enhanced_mr
 from tests.service.dicom_results.answers import answer, answer_for, images
 

@@ -1,0 +1,235 @@
+"""DICOM instances to grey frames (PS3.3 C.7.6.3)."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from math import inf
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import config
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from service.errors import CorruptImage, NoPixelData, TooManyPixels, UnsupportedFormat
+from service.images.codecs import FILE_ERRORS, quiet, stored_frames
+from service.images.grading import functional_group, grade, read_grading
+from service.images.pixels import MAX_FILE_PIXELS, check_size, grey_of, silence
+from service.types import Frame, Grey8
+
+# pydicom checks values against their VR and quotes the offending ones in its warnings.
+config.settings.reading_validation_mode = config.IGNORE
+
+_dcmread: Callable[..., FileDataset] = pydicom.dcmread  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+_MAX_INFLATED = 4 * MAX_FILE_PIXELS  # bytes of a deflated data set
+_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+_EXPLICIT_VRS = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What holds for every frame of the instance; `bits` is Bits Stored (0028,0101)."""
+
+    syntax: UID
+    modality: str | None
+    photometric: str
+    bits: int
+    rows: int
+    columns: int
+    frames: int
+    notes: tuple[str, ...]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all frames together."""
+        return self.rows * self.columns * self.frames
+
+
+def looks_like_dicom(content: bytes) -> bool:
+    """Whether a file without a preamble starts with a plausible first element of group 0002 or 0008."""
+    if len(content) < 12:
+        return False
+    if content[4:6] in _EXPLICIT_VRS:
+        return content[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+    return content[:2] == b"\x08\x00" and int.from_bytes(content[4:8], "little") < min(len(content), 1 << 16)
+
+
+def read_dicom(content: bytes, name: str) -> list[Frame]:
+    """Decode every frame of an instance.
+
+    With a VOI LUT or window, pixels are float32 0..255, clipped to it. Without one, unsigned 8-bit values come as
+    uint8 and others as float32 in modality units (negated for MONOCHROME1). Padding takes the darkest value.
+
+    Args:
+        content: the whole file, with or without preamble and file meta information.
+        name: name of the frame, or the stem of `name#1`, `name#2`, ... where there are several.
+
+    Returns:
+        One frame for each of Number of Frames (0028,0008), in order.
+
+    Raises:
+        CorruptImage: truncated, damaged or contradictory.
+        NoPixelData: nothing to show in the instance.
+        TooManyPixels: the header announces more than the limits of `service.images.pixels`.
+        UnsupportedFormat: photometric interpretation other than grey, palette, RGB or YBR.
+        UnsupportedTransferSyntax: no decoder for the pixel data.
+    """
+    ds = parse(content)
+    return decode(ds, describe(ds), name)
+
+
+def parse(content: bytes) -> Dataset:
+    """Read the data set of a file; the transfer syntax is always set afterwards.
+
+    Elements are converted when they are first asked for, and may raise any of `codecs.FILE_ERRORS` then.
+
+    Args:
+        content: the whole file, with or without preamble and file meta information.
+
+    Raises:
+        CorruptImage: truncated or damaged.
+        TooManyPixels: a deflated data set that would inflate without bound.
+    """
+    quiet()
+    silence("pydicom")
+    try:
+        _check_inflated_size(content)
+        ds = _dcmread(BytesIO(content), force=content[128:132] != b"DICM")
+        if "TransferSyntaxUID" not in ds.file_meta:
+            implicit, little = ds.original_encoding
+            native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native
+    except FILE_ERRORS:
+        # `from None`, here and below: the messages of pydicom can quote values of the header
+        raise CorruptImage("the DICOM header is truncated or damaged") from None
+    return ds
+
+
+def _check_inflated_size(content: bytes) -> None:
+    """Refuse a deflated data set (PS3.5 A.5) that would inflate without bound; pydicom sets no limit."""
+    if DeflatedExplicitVRLittleEndian.encode() not in content[:65536]:
+        return
+    stream = BytesIO(content)
+    read_preamble(stream, force=True)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflater, pending, total = zlib.decompressobj(-zlib.MAX_WBITS), stream.read(), 0
+    while pending and not inflater.eof:
+        total += len(inflater.decompress(pending, 1 << 20))
+        pending = inflater.unconsumed_tail
+        if total > _MAX_INFLATED:
+            raise TooManyPixels("the deflated data set is too large")
+
+
+def describe(ds: Dataset) -> Description:
+    """Read what is needed before the pixel data are touched (PS3.3 C.7.6.3).
+
+    Args:
+        ds: a parsed instance.
+
+    Raises:
+        CorruptImage: incomplete or contradictory.
+        NoPixelData: nothing to show in the instance.
+        TooManyPixels: the header announces more than the limits of `service.images.pixels`.
+        UnsupportedFormat: photometric interpretation other than grey, palette, RGB or YBR.
+    """
+    try:
+        if not any(keyword in ds for keyword in _PIXEL_KEYWORDS):
+            raise NoPixelData("the DICOM instance holds no pixel data")
+        syntax = UID(ds.file_meta.TransferSyntaxUID)
+        rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
+        photometric = str(ds.PhotometricInterpretation).strip().upper()
+        described = Description(
+            syntax=syntax,
+            modality=_modality(ds),
+            photometric=photometric,
+            bits=int(ds.get("BitsStored") or ds.get("BitsAllocated") or 32),
+            rows=rows,
+            columns=columns,
+            frames=frames,
+            notes=("lossy compressed source",) if str(ds.get("LossyImageCompression")).strip() == "01" else (),
+        )
+    except FILE_ERRORS:
+        raise CorruptImage("the DICOM image description is incomplete or damaged") from None
+    if rows < 1 or columns < 1 or frames < 1:
+        raise CorruptImage("the DICOM image description gives an image without pixels")
+    if photometric not in _GREY + _COLOUR:
+        raise UnsupportedFormat("the DICOM photometric interpretation is not supported")
+    check_size(columns, rows, frames)
+    return described
+
+
+def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
+    """Decode the frames of a parsed instance; for what comes out see `read_dicom`.
+
+    Args:
+        ds: the instance, with its pixel data.
+        described: what `describe` gave for it.
+        name: of the frame, or the stem of the frames' names.
+
+    Raises:
+        CorruptImage: the pixel data, or a table that they need, are truncated, damaged or contradictory.
+        UnsupportedTransferSyntax: no decoder for the pixel data.
+    """
+    frames: list[Frame] = []
+    for index, stored in enumerate(stored_frames(ds, described.syntax, described.frames)):
+        frame_name = name if described.frames == 1 else f"{name}#{index + 1}"
+        if described.photometric in _GREY:
+            if stored.ndim != 2:  # several samples a pixel
+                raise CorruptImage("the DICOM pixel data do not fit the photometric interpretation")
+            grading = read_grading(ds, index)
+            pixels, colour, notes = grade(stored, grading), 0.0, described.notes + grading.notes
+        else:
+            pixels, colour = grey_of(_rgb(stored, ds, described))
+            notes = described.notes
+        frames.append(Frame(frame_name, pixels, colour, described.modality, notes, _spacing(ds, index)))
+    return frames
+
+
+def _modality(ds: Dataset) -> str | None:
+    """Modality (0008,0060), where it is a code string and not something else typed into that field."""
+    value = ds.get("Modality")
+    return value if isinstance(value, str) and re.fullmatch(r"[A-Z0-9_]{1,16}", value) else None
+
+
+def _spacing(ds: Dataset, index: int) -> tuple[float, float] | None:
+    """Pixel Spacing (0028,0030) of a frame, where it is two lengths."""
+    try:
+        rows, columns = (float(v) for v in functional_group(ds, index, "PixelMeasuresSequence").PixelSpacing)
+    except FILE_ERRORS:
+        return None
+    return (rows, columns) if 0 < rows < inf and 0 < columns < inf else None
+
+
+def _rgb(stored: NDArray[Any], ds: Dataset, described: Description) -> Grey8:
+    """Colour `[H, W, 3]` in 8 bits; palettes are looked up (PS3.3 C.7.9)."""
+    rgb, bits = stored, described.bits
+    if described.photometric == "PALETTE COLOR":
+        try:
+            rgb = apply_color_lut(stored, ds)
+        except FILE_ERRORS:
+            raise CorruptImage("the colour palette of the DICOM header is missing or damaged") from None
+        bits = 8 * rgb.dtype.itemsize
+    if rgb.dtype.kind != "u" or rgb.ndim != 3 or rgb.shape[2] < 3:
+        raise CorruptImage("the DICOM pixel data do not fit the photometric interpretation")
+    rgb = rgb[..., :3]
+    return np.ascontiguousarray(rgb >> (bits - 8) if bits > 8 else rgb << (8 - bits)).astype(np.uint8)

@@ -1,0 +1,269 @@
+"""The grey-scale transforms of DICOM: Modality LUT, VOI LUT, window, polarity, padding (PS3.3 C.11.1, C.11.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian
+
+from service.errors import CorruptImage
+from service.images.codecs import FILE_ERRORS
+from service.types import Float, Grey8
+
+_BAD_WINDOW = "the VOI window in the header is not usable; full range used"
+_NO_WINDOW = "no VOI window in the header; full range used"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A VOI window in modality units (DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
+
+    centre: float
+    width: float
+    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] = "LINEAR"
+
+
+@dataclass(frozen=True, slots=True)
+class LookupTable:
+    """A Modality or VOI LUT (DICOM PS3.3 C.11.1.1, C.11.2.1.1).
+
+    `entries` is `[L]`; `first` is the input value of entry 0; `bits` is the depth of an entry.
+    """
+
+    entries: NDArray[np.uint16]
+    first: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """How the stored values of one frame become display values: Modality LUT or rescale, then VOI LUT or window.
+
+    `padding` is an inclusive range of stored values, `bits` is Bits Stored, `inverted` is MONOCHROME1.
+    """
+
+    bits: int
+    inverted: bool
+    padding: tuple[int, int] | None
+
+    rescale: tuple[float, float] | None
+    modality: LookupTable | None
+    voi: LookupTable | None
+    window: Window | None
+    notes: tuple[str, ...]
+
+
+def read_grading(ds: Dataset, index: int) -> Grading:
+    """Read the transforms of one frame, from its functional groups where there are any (PS3.3 C.7.6.16.2.9, .10).
+
+    Args:
+        ds: a grey instance, its file meta information naming the transfer syntax.
+        index: the frame, from 0.
+
+    Returns:
+        The transforms. What is missing or not usable is left out and noted in `notes`.
+
+    Raises:
+        CorruptImage: a lookup table or a value that describes the pixels is damaged.
+    """
+    try:
+        bits = int(ds.get("BitsStored") or ds.get("BitsAllocated") or 32)
+        inverted = str(ds.PhotometricInterpretation).strip().upper() == "MONOCHROME1"
+        padding = _padding(ds)
+        little = ds.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
+        values = functional_group(ds, index, "PixelValueTransformationSequence")
+        voi = functional_group(ds, index, "FrameVOILUTSequence")
+        modality_table = _table(values, "ModalityLUTSequence", little)
+        voi_table = _table(voi, "VOILUTSequence", little)
+    except FILE_ERRORS:
+        raise CorruptImage("a lookup table or pixel description of the DICOM header is damaged") from None
+    notes: list[str] = []
+    rescale = None if modality_table else _rescale(values, notes)
+    window = None if voi_table else _window(voi, notes)
+    if voi_table is None and window is None and bits > 8 and not notes:
+        notes.append(_NO_WINDOW)
+    return Grading(bits, inverted, padding, rescale, modality_table, voi_table, window, tuple(notes))
+
+
+def functional_group(ds: Dataset, index: int, keyword: str) -> Dataset:
+    """The item of a functional group macro for a frame (PS3.3 C.7.6.16).
+
+    Args:
+        ds: an instance; its elements may raise any of `codecs.FILE_ERRORS` when they are read.
+        index: the frame, from 0.
+        keyword: of the macro's sequence.
+
+    Returns:
+        The frame's own item, the shared one, or the data set itself.
+    """
+    groups: Any = ds.get("PerFrameFunctionalGroupsSequence") or ()
+    shared: Any = ds.get("SharedFunctionalGroupsSequence") or ()
+    for group in (*groups[index : index + 1], *shared[:1]):
+        if items := group.get(keyword):
+            return items[0]
+    return ds
+
+
+def _table(ds: Dataset, keyword: str, little: bool) -> LookupTable | None:
+    """First LUT of a sequence, None where there is none."""
+    items = ds.get(keyword)
+    if not items:
+        return None
+    length, first, bits = (int(value) for value in items[0].LUTDescriptor)
+    data: Any = items[0].LUTData
+    if isinstance(data, bytes):
+        entries = np.frombuffer(data, "<u2" if little else ">u2").astype(np.uint16)
+    else:
+        entries = np.atleast_1d(np.asarray(data)).astype(np.uint16)
+    entries = entries[: length or 1 << 16]
+    if not len(entries) or not 1 <= bits <= 16:
+        raise ValueError
+    return LookupTable(entries, first, bits)
+
+
+def _rescale(ds: Dataset, notes: list[str]) -> tuple[float, float] | None:
+    """Slope and intercept (0028,1053), (0028,1052)."""
+    slope, intercept = _number(ds, "RescaleSlope"), _number(ds, "RescaleIntercept")
+    if slope is None or intercept is None or slope == 0:
+        if "RescaleSlope" in ds or "RescaleIntercept" in ds:
+            notes.append("the rescale in the header is not usable; stored values used")
+        return None
+    return None if (slope, intercept) == (1, 0) else (slope, intercept)
+
+
+def _window(ds: Dataset, notes: list[str]) -> Window | None:
+    """First window (0028,1050), (0028,1051), None where there is none that can be used."""
+    if "WindowCenter" not in ds and "WindowWidth" not in ds:
+        return None
+    centre, width = _number(ds, "WindowCenter"), _number(ds, "WindowWidth")
+    try:
+        function = str(ds.get("VOILUTFunction") or "LINEAR").strip().upper()
+    except FILE_ERRORS:
+        function = ""
+    if centre is not None and width is not None and function in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        window = Window(centre, width, function)
+        if usable(window):
+            return window
+    notes.append(_BAD_WINDOW)
+    return None
+
+
+def _number(ds: Dataset, keyword: str) -> float | None:
+    """First value of a decimal string, None where it is absent, empty, not finite or no number."""
+    try:
+        value: Any = ds.get(keyword)
+        number = float(value if isinstance(value, (str, int, float)) else value[0])
+    except FILE_ERRORS:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _padding(ds: Dataset) -> tuple[int, int] | None:
+    """Pixel Padding Value and Range Limit (0028,0120), (0028,0121) as stored values (PS3.3 C.7.5.1.1.2)."""
+    value = ds.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    limit = ds.get("PixelPaddingRangeLimit")
+    ends = [value, limit if isinstance(limit, int) else value]
+    if ds.get("PixelRepresentation") == 1:  # some writers give the value unsigned
+        bits = int(ds.BitsAllocated)
+        ends = [end - (1 << bits) if end >= 1 << (bits - 1) else end for end in ends]
+    return min(ends), max(ends)
+
+
+def grade(stored: NDArray[Any], grading: Grading) -> Grey8 | Float:
+    """Bring stored values to display values.
+
+    Args:
+        stored: `[H, W]`, as decoded.
+        grading: the frame's transforms.
+
+    Returns:
+        `[H, W]`, larger is brighter: float32 0..255 with a VOI LUT or window; else uint8 for plain unsigned 8-bit
+        values, float32 in modality units for others (negated for MONOCHROME1). Padding takes the darkest value.
+    """
+    values: NDArray[Any] = stored
+    shown: Grey8 | Float
+    if grading.modality is not None:
+        values = look_up(stored, grading.modality)
+    elif grading.rescale is not None:
+        values = stored.astype(np.float64)
+        values *= grading.rescale[0]
+        values += grading.rescale[1]
+    if grading.voi is not None:
+        shown = look_up(values, grading.voi)
+        shown *= np.float32(255.0 / ((1 << grading.voi.bits) - 1))
+    elif grading.window is not None:
+        shown = apply_window(values, grading.window)
+    else:
+        eight_bits = values.dtype == np.uint8 and grading.bits == 8
+        shown = values.astype(np.uint8) if eight_bits else values.astype(np.float32)
+    if grading.inverted:
+        ranged = grading.voi is not None or grading.window is not None or shown.dtype == np.uint8
+        shown = (255 if ranged else 0) - shown
+    return _darken_padding(shown, stored, grading.padding)
+
+
+def _darken_padding(shown: Grey8 | Float, stored: NDArray[Any], padding: tuple[int, int] | None) -> Grey8 | Float:
+    if padding is None:
+        return shown
+    padded = (stored >= padding[0]) & (stored <= padding[1])
+    if padded.any() and not padded.all():
+        shown[padded] = shown[~padded].min()
+    return shown
+
+
+def look_up(values: NDArray[Any], table: LookupTable) -> Float:
+    """Map values through a LUT; values outside its domain take its first or last entry.
+
+    Args:
+        values: `[H, W]`, any real dtype.
+        table: the LUT.
+
+    Returns:
+        float32 `[H, W]`, in units of the table's entries.
+    """
+    index = np.clip(np.rint(values).astype(np.int64) - table.first, 0, len(table.entries) - 1)
+    return table.entries[index].astype(np.float32)
+
+
+def apply_window(values: NDArray[Any], window: Window) -> Float:
+    """Map a window to 0..255 and clip what lies outside it.
+
+    The formulas of DICOM PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID) and C.11.2.1.3.2 (LINEAR_EXACT) with
+    an output range of 0..255; `usable` windows only.
+
+    Args:
+        values: `[H, W]` in modality units.
+        window: centre, width (modality units) and function.
+
+    Returns:
+        float32 `[H, W]`, 0..255.
+    """
+    centre, width = window.centre, window.width
+    if window.function == "LINEAR":
+        centre, width = centre - 0.5, width - 1.0
+    # float64, as a centre of 1e9 with a width of 1 is legal; in place, as a frame may have 64 Mi pixels
+    share = values.astype(np.float64)
+    share -= centre
+    if window.function == "SIGMOID":
+        share = 1.0 / (1.0 + np.exp(np.clip(-4.0 * share / width, -700.0, 700.0)))
+    elif width == 0:
+        share = (share > 0).astype(np.float64)
+    else:
+        share /= width
+        share += 0.5
+        np.clip(share, 0.0, 1.0, out=share)
+    share *= 255.0
+    return share.astype(np.float32)
+
+
+def usable(window: Window) -> bool:
+    """Whether the standard defines a result for the window: finite, and wide enough for its function."""
+    if not np.isfinite([window.centre, window.width]).all():
+        return False
+    return window.width >= 1 if window.function == "LINEAR" else window.width > 0

@@ -1,0 +1,129 @@
+"""From the bytes of a PNG, JPEG or DICOM file to grey frames."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from service.errors import CorruptImage, TooManyPixels, UnsupportedFormat
+from service.images.dicom import looks_like_dicom, read_dicom
+from service.images.pixels import check_size, grey_of, silence
+from service.types import Frame
+
+Format = Literal["png", "jpeg", "dicom"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_ORIENTATION = 0x0112  # EXIF tag
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow raises on damaged files: its readers unpack, index and inflate untrusted bytes.
+_PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    RuntimeError,
+    AttributeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+
+def sniff(content: bytes) -> Format | None:
+    """Tell the format from the first bytes.
+
+    Args:
+        content: a whole file.
+
+    Returns:
+        The format, or None where it is none of them. DICOM files without a preamble are told from their first
+        element; whether the rest of the file can be read is not looked at.
+    """
+    if content[128:132] == b"DICM":  # first: the preamble before it may hold anything, another format's magic too
+        return "dicom"
+    if content.startswith(_PNG):
+        return "png"
+    if content.startswith(_JPEG):
+        return "jpeg"
+    return "dicom" if looks_like_dicom(content) else None
+
+
+def read_frames(content: bytes, name: str) -> list[Frame]:
+    """Decode a file.
+
+    Args:
+        content: the whole file: PNG, JPEG or DICOM.
+        name: what the frames are called; the frames of a multi-frame file are `name#1`, `name#2`, ...
+
+    Returns:
+        At least one frame. Grey and colour images of 8 bits give uint8; 16-bit PNG and all DICOM with a rescale, a
+        LUT, a window or other than 8 bits give float32. Larger is always brighter.
+
+    Raises:
+        UnsupportedFormat: neither PNG, JPEG nor DICOM.
+        UnreadableImage: a more specific subclass says why.
+    """
+    form = sniff(content)
+    if form is None:
+        raise UnsupportedFormat("the file is neither PNG nor JPEG nor DICOM")
+    return read_dicom(content, name) if form == "dicom" else [_read_raster(content, name, form)]
+
+
+def _read_raster(content: bytes, name: str, form: Format) -> Frame:
+    """Decode PNG or JPEG with Pillow."""
+    silence("PIL")
+    kind = form.upper()
+    try:
+        image: Image.Image = Image.open(BytesIO(content), formats=(kind,))
+        check_size(*image.size)
+        image.load()
+    except Image.DecompressionBombError:
+        raise TooManyPixels from None
+    except _PILLOW_ERRORS:
+        raise CorruptImage(f"the {kind} file is truncated or damaged") from None
+    notes: list[str] = []
+    if getattr(image, "n_frames", 1) > 1:
+        notes.append("the file holds several images; the first is used")
+    upright = _upright(image, notes)
+    if upright.mode.startswith("I"):  # 16-bit grey
+        return Frame(name, np.asarray(upright).astype(np.float32), warnings=tuple(notes))
+    if upright.mode in ("L", "1"):
+        return Frame(name, np.asarray(upright.convert("L"), np.uint8), warnings=tuple(notes))
+    grey, colour = grey_of(np.asarray(_opaque(upright), np.uint8))
+    return Frame(name, grey, colour, warnings=tuple(notes))
+
+
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Turn the image as its EXIF orientation says."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except _PILLOW_ERRORS:
+        notes.append("the EXIF block is damaged; its orientation is ignored")
+        return image
+    step = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
+    return image if step is None else image.transpose(step)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """RGB, with transparent pixels shown on black."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")

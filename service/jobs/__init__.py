@@ -1,0 +1,1 @@
+"""Explanations that take long, as jobs: stored, worked off, cancelled and resumed."""

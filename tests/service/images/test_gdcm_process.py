@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom import uid
+from pydicom.encaps import generate_frames
+
+from service.errors import CorruptImage
+from service.images import gdcm_process
+from service.images.dicom import read_dicom
+from service.images.gdcm_process import Described, decode
+
+CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus"
+ENCODED = CORPUS.parent / "encoded"
+KILLERS = sorted(CORPUS.glob("gdcm-*.dcm"))
+
+
+@pytest.fixture
+def lossless() -> tuple[bytes, Described, np.ndarray]:
+    """A frame of JPEG Lossless, what it is to be decoded to, and its pixels."""
+    ds = pydicom.dcmread(ENCODED / "jpeg-lossless.dcm")
+    assert ds.file_meta.TransferSyntaxUID == uid.JPEGLosslessSV1
+    frame = next(iter(generate_frames(ds.PixelData, number_of_frames=1)))
+    described = Described(
+        str(uid.JPEGLosslessSV1), ds.Rows, ds.Columns, "MONOCHROME2", 1, 0, ds.BitsAllocated, ds.BitsStored, 0
+    )
+    return frame, described, ds.pixel_array
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left():
+    yield
+    gdcm_process.end_all()
+
+
+def test_frames_are_decoded_by_one_process_that_stays(lossless):
+    frame, described, pixels = lossless
+    found = [decode(frame, described) for _ in range(3)]
+    np.testing.assert_array_equal(np.frombuffer(found[0], "<u2").reshape(pixels.shape), pixels)
+    assert found[0] == found[1] == found[2]
+    assert len(gdcm_process._idle) == 1
+
+
+@pytest.mark.parametrize("path", KILLERS, ids=lambda path: path.stem)
+def test_what_kills_gdcm_is_a_damaged_image(path, lossless):
+    assert len(KILLERS) >= 2
+    with pytest.raises(CorruptImage):
+        read_dicom(path.read_bytes(), "file")
+    assert decode(*lossless[:2])  # another process decodes the next one
+
+
+@pytest.mark.parametrize("path", [path for path in KILLERS if "lossless" in path.stem], ids=lambda path: path.stem)
+def test_it_would_have_killed_the_service(path):
+    """The same frame by pydicom's own plug-in."""
+    code = (
+        f"import pydicom; from pydicom.pixels.decoders.base import get_decoder; ds = pydicom.dcmread({str(path)!r})\n"
+        "get_decoder(ds.file_meta.TransferSyntaxUID).as_array(ds, decoding_plugin='gdcm')"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, check=False, timeout=60)
+    assert done.returncode < 0
+
+
+def test_a_process_that_takes_too_long_is_ended(lossless):
+    frame, described, _ = lossless
+    with pytest.raises(RuntimeError, match="too long"):
+        decode(frame, described, patience=-1.0)
+    assert gdcm_process._idle == []
+    assert decode(frame, described)
+
+
+def test_a_process_that_was_killed_while_idle_costs_no_frame(lossless):
+    frame, described, _ = lossless
+    decode(frame, described)
+    gdcm_process._idle[0]._process.kill()
+    gdcm_process._idle[0]._process.wait()
+    assert decode(frame, described)
+
+
+def test_threads_have_a_process_each(lossless):
+    frame, described, _ = lossless
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append(decode(frame, described))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(set(found)) == 1
+    assert len(gdcm_process._idle) <= (os.cpu_count() or 1)
+
+
+def test_the_corpus_is_read_as_pydicom_reads_it():
+    content = (ENCODED / "jpeg-lossless.dcm").read_bytes()
+    (frame,) = read_dicom(content, "file")
+    assert frame.pixels.shape == pydicom.dcmread(BytesIO(content)).pixel_array.shape

@@ -1,0 +1,266 @@
+"""Studies over HTTP, with a real model, real DICOM files, and a queue on disk."""
+
+from __future__ import annotations
+
+import zipfile
+from contextlib import contextmanager
+from io import BytesIO
+
+import numpy as np
+import pytest
+from bright import SIDE, manifest
+from dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved
+from pydicom import dcmread
+from starlette.testclient import TestClient
+
+from service.api import make_api, set_up_jobs
+from service.bundle import Manifest
+from service.dicomweb.archives import Archive
+from service.dicomweb.multipart import Limits, MultipartReader, write_multipart
+from service.pipeline import Pipeline
+from service.rendering import on_frame
+from service.series.answer import SeriesFinding
+from service.series.pooling import Pooled
+from service.settings import Settings
+from service.studies.answering import explained_label
+from service.types import Region
+
+RULES = """
+[[rule]]
+name = "MR"
+model = "bright"
+modality = "MR"
+
+[[rule]]
+name = "all T1"
+model = "second"
+modality = "MR"
+description = "t1"
+"""
+
+
+@pytest.fixture
+def open_client(write_bundle, tmp_path):
+    write_bundle("second")
+    models = write_bundle("bright").parent
+    (tmp_path / "rules.toml").write_text(RULES)
+
+    @contextmanager
+    def opened(**changed: object):
+        settings = Settings(
+            models=models,
+            threads=1,
+            device="cpu",
+            rules=tmp_path / "rules.toml",
+            jobs_database=f"sqlite:///{tmp_path / 'jobs.sqlite'}",
+            study_folder=tmp_path / "studies",
+            site_key=tmp_path / "site.key",
+            archives={"pacs": Archive(url="http://127.0.0.1:9/dicom-web")},
+            **changed,
+        )
+        application = make_api("test")
+        application.state.pipeline = Pipeline(settings)
+        set_up_jobs(application, settings)
+        with TestClient(application, raise_server_exceptions=False) as client:
+            yield client
+
+    return opened
+
+
+@pytest.fixture
+def client(open_client):
+    with open_client() as client:
+        yield client
+
+
+def slices(count: int = 3) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(20, 250, (SIDE, SIDE + 8), np.uint8) for _ in range(count)]
+
+
+def post_zip(client: TestClient, contents: list[bytes], query: str = "", **headers: str):
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, content in enumerate(contents):
+            archive.writestr(f"{number}.dcm", content)
+    return client.post(
+        f"/v1/studies{query}", content=buffer.getvalue(), headers={"content-type": "application/zip"} | headers
+    )
+
+
+def post_multipart(client: TestClient, contents: list[bytes], query: str = "", **headers: str):
+    kind, body = write_multipart(contents)
+    return client.post(f"/v1/studies{query}", content=b"".join(body), headers={"content-type": kind} | headers)
+
+
+def objects_of(answer) -> list:
+    reader = MultipartReader(answer.headers["content-type"], Limits())
+    found = [dcmread(BytesIO(content)) for content in reader.feed(answer.content)]
+    reader.close()
+    return found
+
+
+def test_a_series_is_one_answer_of_every_model_that_the_rules_choose(client):
+    contents = [saved(ds) for ds in classic_mr(slices())]
+    answer = post_zip(client, contents[::-1])
+    assert answer.status_code == 200, answer.text
+    (series,) = answer.json()["series"]
+    assert series["slices"] == 3
+    assert series["left_out"] == []
+    assert [found["model"]["id"] for found in series["answers"]] == ["bright", "second"]
+    found = series["answers"][0]
+    assert [one["frame"] for one in found["slices"]] == [1, 1, 1]
+    order = [str(ds.SOPInstanceUID) for ds in classic_mr(slices())]
+    assert [one["sop_instance"] for one in found["slices"]] == order
+    light = found["findings"]["light"]
+    assert light["present"] is (light["probability"] >= 0.5)
+    assert {one["explanation"]["target"] for one in found["slices"]} == {found["label"]}
+    assert sum(found["probabilities"].values()) == pytest.approx(1)
+    again = post_multipart(client, contents).json()["series"]
+    assert again == [series]  # objects' UIDs too
+
+
+def test_the_map_that_is_stored_is_the_saliency_that_is_answered(client):
+    contents = [saved(ds) for ds in classic_mr(slices())]
+    answered = post_multipart(client, contents, "?model=bright").json()["series"][0]["answers"][0]
+    query = "?model=bright&results=parametric_map&results=report"
+    returned = objects_of(post_multipart(client, contents, query, accept='multipart/related; type="application/dicom"'))
+    kinds = [ds.SOPClassUID.keyword for ds in returned]
+    assert kinds == ["ParametricMapStorage", "Comprehensive3DSRStorage"]
+    volume = np.frombuffer(returned[0].FloatPixelData, "<f4").reshape(3, SIDE, SIDE + 8)
+    for stored, one in zip(volume, answered["slices"], strict=True):
+        cells = np.array(one["explanation"]["saliency"], np.float32)
+        expected = on_frame(cells, Region(*one["region"]), stored.shape)
+        np.testing.assert_allclose(stored, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "present", "expected"),
+    [
+        ({"bright": 0.2, "dark": 0.6, "middle": 0.2}, False, "dark"),
+        ({"bright": 0.15, "dark": 0.6, "middle": 0.25}, True, "middle"),  # present although another class is likelier
+        ({"bright": 0.7, "dark": 0.2, "middle": 0.1}, True, "bright"),
+    ],
+)
+def test_the_map_is_evidence_for_what_is_reported_as_present(probabilities, present, expected):
+    made = Manifest.model_validate(manifest("bright", {}))
+    label = max(probabilities, key=probabilities.get)
+    finding = SeriesFinding("light", probabilities["bright"] + probabilities["middle"], present, ())
+    assert explained_label(Pooled(label, probabilities, (finding,), (0,), ()), made) == expected
+
+
+def test_objects_come_as_dicom_json_where_that_is_accepted(client):
+    contents = [saved(ds) for ds in classic_mr(slices(2))]
+    answer = post_multipart(client, contents, "?model=bright&results=report", accept="application/dicom+json")
+    assert answer.headers["content-type"] == "application/dicom+json"
+    (report,) = answer.json()
+    assert report["00080060"]["Value"] == ["SR"]
+    assert report["0020000D"]["Value"] == [str(classic_mr(slices(2))[0].StudyInstanceUID)]
+
+
+def test_nothing_of_the_patient_leaves_where_that_is_not_wished(open_client):
+    source = classic_mr(slices(2), PatientName="Nobody^Known", PatientID="4711", StudyID="S17")
+    contents = [saved(ds) for ds in source]
+    query = "?model=bright&results=report&results=parametric_map&results=secondary_capture"
+    with open_client(deidentify=True) as client:
+        answered = post_multipart(client, contents, query).json()["series"][0]["answers"][0]
+        answer = post_multipart(client, contents, query, accept='multipart/related; type="application/dicom"')
+    returned = objects_of(answer)
+    assert [str(ds.SOPInstanceUID) for ds in returned] == [one["sop_instance"] for one in answered["objects"]]
+    assert {ds.PatientIdentityRemoved for ds in returned} == {"YES"}
+    assert len({str(ds.StudyInstanceUID) for ds in returned}) == 1  # what belonged together still does
+    assert str(source[0].StudyInstanceUID).encode() not in answer.content
+    for word in (b"Nobody", b"4711", b"S17"):
+        assert word not in answer.content
+    assert b"Research use only" in answer.content  # the notice stays
+
+
+def test_multi_frame_objects_and_others_beside_them_are_series_of_their_own(client):
+    contents = [saved(enhanced_mr(slices())), saved(ophthalmic_tomography(slices(2))), b"not DICOM at all"]
+    answer = post_zip(client, contents)
+    found = {series["modality"]: series for series in answer.json()["series"]}
+    assert [one["frame"] for one in found["MR"]["answers"][0]["slices"]] == [1, 2, 3]
+    assert found["OPT"]["answers"] == []
+    assert {one["rule"] for one in found["OPT"]["mismatches"]} == {"MR", "all T1"}
+    reasons = [one["reason"] for series in answer.json()["series"] for one in series["left_out"]]
+    assert reasons == ["not a DICOM file"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "kind"),
+    [
+        ("?model=nonsense", 404, "unknown-model"),
+        ("?method=nonsense", 422, "unknown-method"),
+        ("?target=nonsense", 422, "unknown-target"),
+        ("?target=all", 422, "unknown-target"),
+        ("?results=nonsense", 422, "invalid-parameter"),
+        ("?store=nowhere", 422, "unknown-source"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(client, query, status, kind):
+    answer = post_zip(client, [saved(ds) for ds in classic_mr(slices(1))], query)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"].endswith(kind)
+
+
+def test_damaged_bodies_are_problems(client):
+    kind, body = write_multipart([saved(classic_mr(slices(1))[0])])
+    cut = b"".join(body)[:-10]
+    for content, header in [(cut, kind), (b"PK nonsense", "application/zip"), (b"{}", "application/json")]:
+        answer = client.post("/v1/studies", content=content, headers={"content-type": header})
+        assert answer.status_code == 400
+        assert answer.json()["type"].endswith("broken-upload")
+
+
+def test_a_study_to_be_stored_is_queued_once_and_can_be_deleted(client):
+    contents = [saved(ds) for ds in classic_mr(slices())]
+    first = post_multipart(client, contents, "?store=pacs")
+    assert first.status_code == 202, first.text
+    again = post_multipart(client, contents, "?store=pacs")
+    assert again.json()["id"] == first.json()["id"]
+    url = first.headers["location"]
+    listed = client.get("/v1/jobs").json()
+    assert [job["url"] for job in listed["jobs"]] == [url]
+    assert sum(listed["counts"].values()) == 1
+    assert client.get(url).json()["stage"] in {"fetched", "answered"}
+    assert client.get(f"{url}/results").status_code == 404  # nothing to give yet
+    assert client.delete(url).status_code == 204
+    assert client.get(url).status_code == 404
+
+
+def test_a_series_of_an_archive_is_accepted_and_one_of_another_address_is_not(client):
+    uids = {"study_uid": "1.2.3", "series_uid": "1.2.3.4"}
+    made = client.post("/v1/series", json=uids | {"source": "pacs"})
+    assert made.status_code == 202
+    assert made.json()["status"] in {"queued", "running"}
+    same = client.post("/v1/series", json=uids | {"wado_url": "http://127.0.0.1:9/dicom-web/"})
+    assert same.json()["id"] == made.json()["id"]
+    stranger = client.post("/v1/series", json=uids | {"wado_url": "http://127.0.0.1:10/"})
+    assert stranger.status_code == 422
+    assert stranger.json()["type"].endswith("unknown-source")
+    wrong = client.post("/v1/series", json={"source": "pacs", "study_uid": "../../", "series_uid": "1"})
+    assert wrong.status_code == 422
+    assert "../.." not in wrong.text
+
+
+def test_the_settings_say_how_objects_are_made(open_client):
+    contents = [saved(ds) for ds in classic_mr(slices())]
+    query, accept = "?model=bright&target=bright&results=segmentation", 'multipart/related; type="application/dicom"'
+    marked = []
+    for share in (0.5, 0.05):
+        with open_client(result_options={"segment_from": share}) as client:
+            (segmentation,) = objects_of(post_multipart(client, contents, query, accept=accept))
+        marked.append((int(segmentation.pixel_array.sum()), segmentation.SOPInstanceUID))
+    assert marked[0][0] < marked[1][0]
+    assert marked[0][1] != marked[1][1]
+
+
+def test_results_that_come_back_are_not_explained(client):
+    contents = [saved(ds) for ds in classic_mr(slices(2))]
+    query, accept = "?model=bright&results=secondary_capture", 'multipart/related; type="application/dicom"'
+    captures = objects_of(post_multipart(client, contents, query, accept=accept))
+    assert len(captures) == 2
+    (series,) = post_multipart(client, [saved(ds) for ds in captures], "?model=bright").json()["series"]
+    assert (series["slices"], series["answers"]) == (0, [])
+    assert {one["reason"].split(":")[0] for one in series["left_out"]} == {"a result of this service"}

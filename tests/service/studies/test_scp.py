@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from pydicom import dcmread
+from pydicom.uid import MRImageStorage
+from pynetdicom import AE
+
+from service.observability import hashed_uid
+from service.settings import ScpSettings
+from service.studies.scp import Scp
+from service.studies.store import StudyStore
+from tests.dicom_writers import classic_mr, saved
+
+KEY = b"site key"
+CALLER = "MODALITY"
+_STORAGE = "1.2.840.10008.5.1.4.1.1"
+RESULTS = tuple(f"{_STORAGE}.{rest}" for rest in ("88.33", "88.34", "7", "7.4", "30", "66.4", "11.1", "11.8"))
+
+
+def open_store(path: Path, **changed: float) -> StudyStore:
+    limits = {"lease": 5.0, "ttl": 60.0, "limit": 10} | changed
+    return StudyStore(f"sqlite:///{path / 'studies.sqlite'}", path / "studies", **limits)
+
+
+def series_of(count: int, name: str = "classic", side: int = 16) -> list[bytes]:
+    chance = np.random.default_rng(5)
+    return [saved(ds) for ds in classic_mr(list(chance.integers(0, 255, (count, side, side), np.uint8)), name)]
+
+
+class Door:
+    """An SCP on a free port, and its queue."""
+
+    def __init__(self, path: Path, store: StudyStore | None = None, **changed: object) -> None:
+        self.store = store or open_store(path)
+        defaults = {"enabled": True, "port": 0, "callers": (CALLER,), "quiet_s": 30, "settle_s": 0, "target": "pacs"}
+        self.scp = Scp(ScpSettings(**defaults | {"min_free_mib": 0} | changed), self.store, KEY)
+        self.scp.start()
+
+    def claim(self, seconds: float = 10):
+        """The next job that is due, and its instances."""
+        until = time.monotonic() + seconds
+        while (job := self.store.claims.claim("me")) is None:
+            assert time.monotonic() < until, self.store.counts()
+            time.sleep(0.05)
+        return job, list(self.store.claims.file(job.id, "source"))
+
+    def close(self) -> None:
+        self.scp.stop()
+        self.store.close()
+
+
+@pytest.fixture
+def door(tmp_path):
+    door = Door(tmp_path)
+    yield door
+    door.close()
+
+
+def call(door: Door, caller: str = CALLER, called: str = "RADIOLUCENT", **options):
+    entity = AE(ae_title=caller)
+    for abstract in ("1.2.840.10008.1.1", MRImageStorage, *RESULTS):
+        entity.add_requested_context(abstract)
+    return entity.associate("127.0.0.1", door.scp.port, ae_title=called, **options)
+
+
+def send(association, contents: list[bytes]) -> list[int]:
+    return [association.send_c_store(dcmread(BytesIO(content))).Status for content in contents]
+
+
+def instances(contents: list[bytes]) -> list[str]:
+    return sorted(str(dcmread(BytesIO(content)).SOPInstanceUID) for content in contents)
+
+
+def test_echo(door):
+    association = call(door)
+    assert association.send_c_echo().Status == 0
+    association.release()
+
+
+def test_a_series_becomes_one_job_when_the_association_ends(door):
+    contents = series_of(4)
+    association = call(door)
+    assert send(association, contents) == [0] * 4
+    assert door.store.claims.claim("me") is None
+    association.release()
+    job, received = door.claim()
+    assert instances(received) == instances(contents)
+    assert np.array_equal(dcmread(BytesIO(received[0])).pixel_array, dcmread(BytesIO(contents[0])).pixel_array)
+    assert (job.stage, job.asked().target, job.asked().source) == ("fetched", "pacs", "")
+    assert job.label == hashed_uid(str(dcmread(BytesIO(contents[0])).SeriesInstanceUID), KEY)
+    assert door.store.claims.claim("me") is None
+
+
+def test_two_series_of_an_association_are_two_jobs(door):
+    first, second = series_of(2, "first"), series_of(3, "second")
+    association = call(door)
+    send(association, [first[0], second[0], first[1], *second[1:]])
+    association.release()
+    assert sorted(len(door.claim()[1]) for _ in range(2)) == [2, 3]
+
+
+def test_a_series_that_two_associations_bring_is_one_job(door):
+    contents = series_of(4)
+    one, two = call(door), call(door)
+    send(one, contents[:2])
+    send(two, contents[2:3])
+    one.release()
+    time.sleep(0.3)
+    assert door.store.claims.claim("me") is None  # the other one still brings it
+    send(two, contents[3:])
+    two.release()
+    assert instances(door.claim()[1]) == instances(contents)
+
+
+def test_an_aborted_association_loses_nothing_that_was_confirmed(door):
+    contents = series_of(3)
+    association = call(door)
+    send(association, contents[:2])
+    association.abort()
+    assert instances(door.claim()[1]) == instances(contents[:2])
+
+
+def test_a_quiet_association_ends_the_series_and_what_comes_later_is_another_job(tmp_path):
+    door = Door(tmp_path, quiet_s=0.4)
+    contents = series_of(3)
+    association = call(door)
+    send(association, contents[:2])
+    assert instances(door.claim()[1]) == instances(contents[:2])
+    assert send(association, contents[2:]) == [0]
+    association.release()
+    assert instances(door.claim()[1]) == instances(contents[2:])
+    door.close()
+
+
+def test_what_was_confirmed_outlives_a_receiver_that_is_not_stopped_properly(tmp_path):
+    door = Door(tmp_path, quiet_s=1)
+    contents = series_of(2)
+    association = call(door)
+    send(association, contents)
+    other = open_store(tmp_path)  # all that is left when the first process is killed: the folder
+    until = time.monotonic() + 10
+    while (job := other.claims.claim("other")) is None:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert instances(list(other.claims.file(job.id, "source"))) == instances(contents)
+    other.close()
+    association.release()
+    door.close()
+
+
+@pytest.mark.parametrize(("caller", "called"), [("STRANGER", "RADIOLUCENT"), (CALLER, "OTHER")])
+def test_other_ae_titles_are_turned_away(door, caller, called):
+    association = call(door, caller, called)
+    assert not association.is_established
+    assert door.store.listing() == []
+
+
+def test_there_is_a_limit_of_associations(tmp_path):
+    door = Door(tmp_path, associations=1)
+    first, second = call(door), call(door)
+    assert (first.is_established, second.is_established) == (True, False)
+    first.release()
+    door.close()
+
+
+def test_a_full_queue_is_out_of_resources(tmp_path):
+    door = Door(tmp_path, open_store(tmp_path, limit=1))
+    first, second = series_of(2, "first"), series_of(1, "second")
+    association = call(door)
+    assert send(association, [first[0], second[0], first[1]]) == [0, 0xA700, 0]
+    association.release()
+    assert instances(door.claim()[1]) == instances(first)
+    door.close()
+
+
+def test_a_full_disk_is_out_of_resources(tmp_path):
+    door = Door(tmp_path, min_free_mib=2**40)
+    association = call(door)
+    assert send(association, series_of(1)) == [0xA700]
+    association.release()
+    assert door.store.listing() == []
+    door.close()
+
+
+def test_a_broken_database_is_out_of_resources_and_not_the_end(tmp_path):
+    door = Door(tmp_path)
+    shutil.move(tmp_path / "studies", tmp_path / "away")
+    association = call(door)
+    assert send(association, series_of(1)) == [0xA700]
+    assert door.store.listing() == []
+    shutil.move(tmp_path / "away", tmp_path / "studies")
+    assert send(association, series_of(1)) == [0]
+    association.release()
+    door.close()
+
+
+def test_a_series_that_is_too_large_is_refused(tmp_path):
+    door = Door(tmp_path, max_series_mib=1)
+    contents = series_of(3, side=512)  # 512 KiB each
+    association = call(door)
+    assert send(association, contents) == [0, 0xA700, 0xA700]
+    association.release()
+    door.close()
+
+
+def test_an_instance_without_end_is_cut_off(tmp_path):
+    door = Door(tmp_path, max_instance_mib=1)
+    association = call(door)
+    send(association, series_of(1))
+    ds = dcmread(BytesIO(series_of(2, side=1024)[1]))
+    assert association.send_c_store(ds).get("Status") != 0
+    until = time.monotonic() + 10
+    while association.is_established:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert len(door.claim()[1]) == 1
+    door.close()
+
+
+def test_an_instance_without_uids_cannot_be_understood(door):
+    ds = dcmread(BytesIO(series_of(1)[0]))
+    del ds.SeriesInstanceUID
+    association = call(door)
+    assert association.send_c_store(ds).Status == 0xC000
+    association.release()
+    assert door.store.listing() == []
+
+
+def test_results_ours_among_them_are_not_taken(door):
+    association = call(door)
+    accepted = {context.abstract_syntax for context in association.accepted_contexts}
+    association.release()
+    assert MRImageStorage in accepted
+    assert not accepted & set(RESULTS)
+
+
+def test_the_log_holds_no_names_no_titles_and_no_uids(tmp_path, caplog):
+    door = Door(tmp_path, open_store(tmp_path, limit=1))
+    contents = [*series_of(1, "first"), *series_of(1, "second")]
+    with caplog.at_level(logging.DEBUG):
+        for logged in ("radiolucent", "root"):
+            logging.getLogger(logged).setLevel(logging.DEBUG)
+        association = call(door)
+        send(association, contents)
+        association.release()
+    ds = dcmread(BytesIO(contents[1]))
+    assert hashed_uid(str(ds.SeriesInstanceUID), KEY) in caplog.text
+    for secret in (CALLER, str(ds.PatientName), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)):
+        assert secret not in caplog.text
+    door.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"enabled": True},
+        {"certificate": "x"},
+        {"client_certificates": True},
+        {"ae_title": "seventeen letters"},
+        {"ae_title": "back\\slash"},
+        {"ae_title": ""},
+    ],
+)
+def test_settings_that_would_open_the_door_too_far_are_refused(settings):
+    with pytest.raises(ValidationError):
+        ScpSettings(**settings)
+
+
+def test_it_is_off_by_default():
+    assert not ScpSettings().enabled
+
+
+@pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk is not installed")
+def test_dcmtk_sends_to_it(door, tmp_path):
+    contents = series_of(3)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number, content in enumerate(contents):
+        (folder / f"{number}.dcm").write_bytes(content)
+    command = ["storescu", "-aet", CALLER, "-aec", "RADIOLUCENT", "+sd", "127.0.0.1", str(door.scp.port), str(folder)]
+    subprocess.run(command, check=True, timeout=60)
+    assert instances(door.claim()[1]) == instances(contents)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Server and client, each signed by itself."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("server", "client"):
+        subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+        out = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *out]
+        subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def client_context(certificates: Path, *, known: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(certificates / "server.pem"))
+    context.check_hostname = False
+    if known:
+        context.load_cert_chain(certificates / "client.pem", certificates / "client.key")
+    return context
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of pynetdicom's client, turned away
+def test_tls_with_client_certificates(tmp_path, certificates):
+    tls = {"certificate": certificates / "server.pem", "key": certificates / "server.key"}
+    door = Door(tmp_path, ca=certificates / "client.pem", client_certificates=True, network_s=5, **tls)
+    threads = threading.active_count()
+    silent = socket.create_connection(("127.0.0.1", door.scp.port))  # never shakes hands
+    contents = series_of(2)
+    known = call(door, tls_args=(client_context(certificates, known=True), None))
+    assert send(known, contents) == [0, 0]
+    known.release()
+    assert instances(door.claim()[1]) == instances(contents)
+    unknown = call(door, tls_args=(client_context(certificates, known=False), None))
+    assert not unknown.is_established
+    plain = call(door)
+    assert not plain.is_established
+    silent.close()
+    until = time.monotonic() + 20
+    while threading.active_count() > threads:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    door.close()
+    del unknown, plain
+    gc.collect()

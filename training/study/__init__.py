@@ -1,0 +1,1 @@
+"""Reader studies: from exported readings to tests, figures and a report; power before one; simulated ones."""
