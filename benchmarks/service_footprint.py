@@ -29,7 +29,7 @@ def memory(pid: int) -> tuple[float, float]:
 def work(served: Served, requests: int) -> int:
     """Explain eight images with every model, several times; returns how many models there are."""
     with httpx.Client(base_url=served.url, timeout=300) as client:
-        models = client.get("/v1/models").json()["models"]
+        models = [m for m in client.get("/v1/models").json()["models"] if m["task"] == "classification"]
         for model in models:
             files = [(u.name, u.content) for u in uploads()[model["kind"]["modalities"][0]]]
             for _ in range(requests):

@@ -31,14 +31,18 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from export.description import SHIPPED, load_description
     from export.parity import ParityError
+    from export.segmentation import export_segmentation
     from export.writer import ExportError, export
+    from training.checkpoint import load_checkpoint
 
     checkpoint: Path = arguments.checkpoint
     out: Path = arguments.out
     console = Console(stderr=True, soft_wrap=True)
     try:
         description = load_description(arguments.description or SHIPPED / f"{out.name}.toml")
-        manifest = export(checkpoint, out, arguments.report or checkpoint.parent / "report", description, console)
+        outlining = load_checkpoint(checkpoint).get("task") == "segmentation"
+        write = export_segmentation if outlining else export
+        manifest = write(checkpoint, out, arguments.report or checkpoint.parent / "report", description, console)
     except (ExportError, FileNotFoundError, ValidationError) as error:
         console.print(f"cannot export: {error}", style="red", markup=False)
         return 2

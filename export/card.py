@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from service.bundle import CodedConcept, Estimate, Manifest
+from service.bundle import CodedConcept, Described, Estimate, Manifest
+from service.segmenter import SegmentationManifest
 from training.markdown import table
 
 NOTICE = "**Research use only: not a medical device.** A saliency map is evidence for a prediction, not an outline."
+OUTLINE_NOTICE = "**Research use only: not a medical device.** An outline is what a model draws, not a measurement."
 
 
 def model_card(manifest: Manifest) -> str:
@@ -23,8 +25,7 @@ def model_card(manifest: Manifest) -> str:
         "## Limits",
         _bullets(manifest.limits),
         "## Input",
-        f"{manifest.kind.description} DICOM modality {' or '.join(manifest.kind.modalities)}; "
-        f"body part {_code(manifest.kind.body_part)}. {_preprocessing(manifest)}",
+        _input(manifest),
         "## Output",
         table(
             ["label", "name", "code", "shows a finding"],
@@ -48,19 +49,62 @@ def model_card(manifest: Manifest) -> str:
         *_optional("### Source shortcut", evaluation.shortcut),
         f"### What {manifest.graph.weights} weights changed",
         table(["", ""], [[_words(name), f"{value:.6g}"] for name, value in evaluation.half_precision.items()]),
-        "## Checks of the exported graph",
-        table(
-            ["check", "largest deviation", "allowed", "images"],
-            [[_words(c.check), f"{c.deviation:.2g}", f"{c.tolerance:.0e}", str(c.images)] for c in manifest.parity],
-        ),
-        "## Provenance",
-        _provenance(manifest),
-        *(["## References", _bullets(manifest.references)] if manifest.references else []),
+        *_origin(manifest),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _preprocessing(manifest: Manifest) -> str:
+def segmentation_card(manifest: SegmentationManifest) -> str:
+    """Markdown."""
+    evaluation, point, label = manifest.evaluation, manifest.operating_point, manifest.label
+    blocks = [
+        f"# {manifest.title}",
+        f"`{manifest.id}` {manifest.version}, licence {manifest.licence}",
+        OUTLINE_NOTICE,
+        "## Intended use",
+        manifest.intended_use,
+        "## Limits",
+        _bullets(manifest.limits),
+        "## Input",
+        _input(manifest),
+        "## Output",
+        f"For every pixel the probability that it is of `{label.name}` ({label.display}; {_code(label.code)}); inside "
+        f"from {point.threshold:.2f} on: {point.chosen_by}.",
+        f"## How good it is: {evaluation.images} images, {evaluation.groups} groups of the {evaluation.part} part",
+        f"No choice looked at this part. Measured {evaluation.date[:10]} by `{evaluation.command}`; intervals are "
+        "95 %, bootstrapped by groups (patients, blocks of neighbouring slices, near copies). `dice` and `iou` are "
+        "means over the outlined images on the pixels of the source image, `dice overall` counts all their pixels "
+        "together, `found` is the share of them whose outline is touched, `empty called` the share of images without "
+        "a finding in which any pixel is called.",
+        _estimates(evaluation.metrics),
+        f"### What {manifest.weights} weights changed",
+        table(["", ""], [[_words(name), f"{value:.6g}"] for name, value in evaluation.half_precision.items()]),
+        *_origin(manifest),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _input(manifest: Described) -> str:
+    return (
+        f"{manifest.kind.description} DICOM modality {' or '.join(manifest.kind.modalities)}; "
+        f"body part {_code(manifest.kind.body_part)}. {_preprocessing(manifest)}"
+    )
+
+
+def _origin(manifest: Described) -> Iterable[str]:
+    yield "## Checks of the exported graph"
+    yield table(
+        ["check", "largest deviation", "allowed", "images"],
+        [[_words(c.check), f"{c.deviation:.2g}", f"{c.tolerance:.0e}", str(c.images)] for c in manifest.parity],
+    )
+    yield "## Provenance"
+    yield _provenance(manifest)
+    if manifest.references:
+        yield "## References"
+        yield _bullets(manifest.references)
+
+
+def _preprocessing(manifest: Described) -> str:
     spec = manifest.preprocessing
     low, high = spec.window
     return (
@@ -99,7 +143,7 @@ def _optional(title: str, values: Mapping[str, Estimate]) -> Iterable[str]:
     return [title, _estimates(values)] if values else []
 
 
-def _provenance(manifest: Manifest) -> str:
+def _provenance(manifest: Described) -> str:
     made = manifest.provenance
     rows = [
         ["network", f"{made.network}, {made.parameters:,} parameters"],

@@ -143,9 +143,9 @@ def fuse_network(network: Network, size: int, *, half: bool = True, shapley: nn.
     shapley = copy.deepcopy(shapley).eval() if shapley is not None else None
     if half:
         if shapley is not None:
-            _round_to_half(shapley)
-        _round_to_half(body)
-        _round_to_half(network)  # its trunk is in `body` already, its head is yet to be taken
+            round_to_half(shapley)
+        round_to_half(body)
+        round_to_half(network)  # its trunk is in `body` already, its head is yet to be taken
     plain = Logits(body, network).eval()
     if network.pools_into_linear:
         tail = ClassActivation(network.head)
@@ -156,7 +156,7 @@ def fuse_network(network: Network, size: int, *, half: bool = True, shapley: nn.
     return Fused(Explained(body, tail, shapley).eval(), plain, "gradient", None)
 
 
-def _round_to_half(module: nn.Module) -> None:
+def round_to_half(module: nn.Module) -> None:
     """Round in place; biases and what normalisation holds stay as they are."""
     with torch.no_grad():
         for name, tensor in module.named_parameters():

@@ -194,7 +194,7 @@ def write_bundle(
         manifest = manifest.model_copy(update={"files": files | {CARD: sha256(bundle / CARD)}})
         (bundle / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         check_golden(read_bundle(bundle), engine)
-        _replace(bundle, out)
+        put_in_place(bundle, out)
     return manifest
 
 
@@ -356,7 +356,7 @@ def _evaluation(report: Report, half: dict[str, float]) -> Evaluation:
     )
 
 
-def _replace(bundle: Path, out: Path) -> None:
+def put_in_place(bundle: Path, out: Path) -> None:
     """Put a finished bundle in the place of an older one."""
     if out.exists():
         old = bundle.parent / "old"

@@ -29,7 +29,9 @@ class ReadingRoom(HttpUser):
     def on_start(self) -> None:
         """Ask once which models there are."""
         models = self.client.get("/v1/models", name="models").json()["models"]
-        self.models = itertools.cycle([(model["id"], model["kind"]["modalities"][0]) for model in models])
+        self.models = itertools.cycle(
+            [(model["id"], model["kind"]["modalities"][0]) for model in models if model["task"] == "classification"]
+        )
 
     @task
     def send(self) -> None:

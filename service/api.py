@@ -27,7 +27,18 @@ from service.observability import ERRORS, STAGE_SECONDS, logger
 from service.page_routes import add_page_routes
 from service.pipeline import PREDICT, Wish
 from service.registry import Model
-from service.schemas import RESEARCH_NOTICE, MethodDescription, ModelDescription, Models, Problem, Readiness, Result
+from service.schemas import (
+    RESEARCH_NOTICE,
+    MethodDescription,
+    ModelDescription,
+    Models,
+    Problem,
+    Readiness,
+    Result,
+    SegmenterDescription,
+)
+from service.segment_routes import add_segment_routes
+from service.segmenter import Segmenter
 from service.settings import Settings
 from service.studies.desk import StudyDesk
 from service.studies.routes import add_study_routes
@@ -64,6 +75,7 @@ def make_api(version: str) -> FastAPI:
     api.add_exception_handler(HTTPException, _on_http)
     api.add_middleware(Guard)
     _add_routes(api)
+    add_segment_routes(api)
     add_job_routes(api)
     add_study_routes(api)
     add_case_routes(api)
@@ -97,7 +109,8 @@ def _add_routes(api: FastAPI) -> None:
     @api.get("/v1/models", summary="Models, what they explain with, and how good they are")
     def models(request: Request) -> Models:
         registry = pipeline_of(request).registry
-        return Models(models=tuple(map(_described, registry.models.values())), refused=registry.refused)
+        described = (*map(_described, registry.models.values()), *map(_outliner, registry.segmenters.values()))
+        return Models(models=described, refused=registry.refused)
 
     @api.post(
         "/v1/predict",
@@ -145,6 +158,14 @@ def _described(model: Model) -> ModelDescription:
         ),
         **{name: getattr(manifest, name) for name in _DESCRIBED},
     )
+
+
+def _outliner(segmenter: Segmenter) -> SegmenterDescription:
+    manifest = segmenter.manifest
+    shared = set(SegmenterDescription.model_fields) - {"task", "provider", "grid"}
+    size = manifest.preprocessing.size
+    fields = {name: getattr(manifest, name) for name in shared}
+    return SegmenterDescription(provider=segmenter.provider, grid=(size, size), **fields)
 
 
 async def _answer(request: Request, model: str, images: list[UploadFile], wish: Wish) -> Response:
@@ -257,7 +278,7 @@ class Edge:
             return
         if scope["path"] == "/readyz":
             registry = self.api.state.pipeline.registry
-            ready = Readiness(ready=bool(registry.models), models=tuple(registry.models), refused=registry.refused)
+            ready = Readiness(ready=bool(registry.names), models=registry.names, refused=registry.refused)
             status = 200 if ready.ready else 503
             await Response(ready.model_dump_json(), status, media_type="application/json")(scope, receive, send)
         elif scope["path"] == "/":  # BentoML's own page there asks other hosts for scripts

@@ -12,41 +12,53 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from service.errors import Overloaded
 from service.observability import BATCH_IMAGES
-from service.types import Grey8, Outputs
+from service.types import Grey8
+
+
+class Rows(Protocol):
+    """What a forward pass gives for a batch."""
+
+    def row(self, index: int) -> Self:
+        """One image's part of it, without the axis N."""
+        ...
+
+
+R = TypeVar("R", bound=Rows)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One image's logits float32 `[K]` and maps `[K, h, w]`; seconds waited, and seconds of its forward pass."""
+class Answer(Generic[R]):
+    """One image's outputs; seconds waited, and seconds of its forward pass."""
 
-    outputs: Outputs
+    outputs: R
     queued: float
     computed: float
     batch: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(Generic[R]):
     """One image `[H, W]`; `opens` is the size of its request where it is the first image of it, else 0."""
 
     image: Grey8
     more: frozenset[str]
-    future: asyncio.Future[Answer]
+    future: asyncio.Future[Answer[R]]
     since: float
     opens: int
 
 
-class Batcher:
+class Batcher(Generic[R]):
     """Feeds one model's images, in order of arrival, to `run` in `executor`.
 
     Args:
         name: of the model, for the batch-size metric.
-        run: uint8 `[N, H, W, 1]` and the names of further outputs to Outputs; called in `executor`.
+        run: uint8 `[N, H, W, 1]` and the names of further outputs to outputs; called in `executor`.
         executor: one thread, shared by all models so that they do not compete for cores.
         max_batch: most images in one call.
         max_queue: most images that may wait.
@@ -55,7 +67,7 @@ class Batcher:
     def __init__(
         self,
         name: str,
-        run: Callable[[Grey8, Collection[str]], Outputs],
+        run: Callable[[Grey8, Collection[str]], R],
         executor: Executor,
         *,
         max_batch: int,
@@ -66,11 +78,11 @@ class Batcher:
         self._executor = executor
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Waiting[R]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
-    async def run(self, images: Sequence[Grey8], more: frozenset[str] = frozenset()) -> list[Answer]:
-        """Answers for prepared images uint8 `[H, W]`, in order, with the outputs `more` besides logits and cam.
+    async def run(self, images: Sequence[Grey8], more: frozenset[str] = frozenset()) -> list[Answer[R]]:
+        """Answers for prepared images uint8 `[H, W]`, in order, with the outputs `more` besides the usual ones.
 
         Raises:
             Overloaded: too many images wait already; none of these was queued.
@@ -79,7 +91,7 @@ class Batcher:
             raise Overloaded("too many images are waiting for this model; try again later")
         loop = asyncio.get_running_loop()
         now = perf_counter()
-        futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in images]
+        futures: list[asyncio.Future[Answer[R]]] = [loop.create_future() for _ in images]
         for row, (image, future) in enumerate(zip(images, futures, strict=True)):
             self._waiting.append(_Waiting(image, more, future, now, 0 if row else len(images)))
         if self._worker is None or self._worker.done():
@@ -110,8 +122,8 @@ class Batcher:
                 if not entry.future.done():
                     entry.future.set_result(Answer(outputs.row(row), start - entry.since, computed, len(batch)))
 
-    def _next_batch(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
+    def _next_batch(self) -> list[_Waiting[R]]:
+        batch: list[_Waiting[R]] = []
         while self._waiting and len(batch) < self._max_batch:
             if batch and self._waiting[0].opens > self._max_batch - len(batch):
                 break  # a request that does not fit begins the next batch
@@ -121,7 +133,7 @@ class Batcher:
         return batch
 
 
-def _fail(futures: Sequence[asyncio.Future[Answer]], error: Exception) -> None:
+def _fail(futures: Sequence[asyncio.Future[Answer[R]]], error: Exception) -> None:
     for future in futures:
         if not future.done():
             future.set_exception(error)

@@ -20,7 +20,7 @@ A bundle is one folder. The reader owns the schema; `export` writes through it.
                     gradient float32 [M, H, W] of the logit of class 0
     MODEL_CARD.md   for people
 
-The optional files are there where the manifest lists them.
+The optional files are there where the manifest lists them. Bundles of task `segmentation`: see `service.segmenter`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -199,24 +199,15 @@ class SeriesPooling(_Schema):
     date: str = ""
 
 
-class Manifest(_Schema):
-    """Everything that the service and its users know of a model. Written by `export`, read here."""
+class Described(_Schema):
+    """What the manifests of all tasks say."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str
     title: str
-    task: Literal["classification"] = "classification"
-    labels: tuple[Label, ...] = Field(min_length=2)
-    findings: tuple[Finding, ...] = ()
     kind: Kind
     preprocessing: PreprocessingSpec
-    graph: Graph
-    explanations: tuple[Explanation, ...] = Field(min_length=1)
-    default_explanation: str
-    profiles: dict[Reduced, Profile] = Field(default_factory=dict)
-    temperature: float = Field(gt=0)
-    series_pooling: SeriesPooling | None = None
     provenance: Provenance
     evaluation: Evaluation
     parity: tuple[ParityCheck, ...]
@@ -225,6 +216,20 @@ class Manifest(_Schema):
     licence: str
     references: tuple[str, ...] = ()
     files: dict[str, str]
+
+
+class Manifest(Described):
+    """Everything that the service and its users know of a classifier. Written by `export`, read here."""
+
+    task: Literal["classification"] = "classification"
+    labels: tuple[Label, ...] = Field(min_length=2)
+    findings: tuple[Finding, ...] = ()
+    graph: Graph
+    explanations: tuple[Explanation, ...] = Field(min_length=1)
+    default_explanation: str
+    profiles: dict[Reduced, Profile] = Field(default_factory=dict)
+    temperature: float = Field(gt=0)
+    series_pooling: SeriesPooling | None = None
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -243,6 +248,9 @@ class Manifest(_Schema):
     def class_names(self) -> tuple[str, ...]:
         """Names of the labels, in the order of the graph's outputs."""
         return tuple(label.name for label in self.labels)
+
+
+M = TypeVar("M", bound=Described)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,17 +293,22 @@ def sha256(path: Path) -> str:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read a bundle and verify every file that its manifest lists.
+    """Read a classifier's bundle and verify every file that its manifest lists; raises as `read_manifest`."""
+    return Bundle(path, read_manifest(path, Manifest))
+
+
+def read_manifest(path: Path, schema: type[M]) -> M:
+    """Read the manifest of a bundle of one task, and verify every file that it lists.
 
     Raises:
-        BundleSchemaMismatch: the manifest is missing, not JSON, of another schema version, or does not list the graph
-            and the golden sample.
+        BundleSchemaMismatch: the manifest is missing, not JSON, of another schema version or task, or does not list the
+            graph and the golden sample.
         BundleDigestMismatch: a file is missing or is not the one that was exported.
     """
     name = path.name
     try:
         content = json.loads((path / MANIFEST).read_bytes())
-        manifest = Manifest.model_validate(content)
+        manifest = schema.model_validate(content)
     except FileNotFoundError as error:
         raise BundleSchemaMismatch(f"bundle {name}: no {MANIFEST}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -308,7 +321,7 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleSchemaMismatch(f"bundle {name}: the manifest lists no {', '.join(sorted(missing))}")
     for file, digest in manifest.files.items():
         _verify(path, name, file, digest)
-    return Bundle(path, manifest)
+    return manifest
 
 
 def _verify(path: Path, name: str, file: str, digest: str) -> None:

@@ -4,6 +4,7 @@
     ├── RequestError                     400   the client can put it right
     │   ├── InvalidParameter             422
     │   ├── UnknownModel                 404
+    │   ├── WrongTask                    422   the model does something else than what is asked of it
     │   ├── UnknownMethod                422
     │   ├── UnknownTarget                422
     │   ├── UnknownJob                   404
@@ -88,6 +89,14 @@ class UnknownModel(RequestError):
     status = 404
     kind = "unknown-model"
     title = "No such model"
+
+
+class WrongTask(RequestError):
+    """The model does something else: a classifier draws no outline, a segmentation model predicts no class."""
+
+    status = 422
+    kind = "wrong-task"
+    title = "The model is for another task"
 
 
 class UnknownMethod(RequestError):

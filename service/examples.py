@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.schemas import RESEARCH_NOTICE
+from service.schemas import OUTLINE_NOTICE, RESEARCH_NOTICE
 
 _IMAGE: dict[str, object] = {
     "name": "slice.png",
@@ -53,4 +53,26 @@ def _result(images: list[dict[str, object]]) -> dict[str, object]:
 
 
 PREDICT_EXAMPLE = _result([_IMAGE, _UNREADABLE])
+_OUTLINE: dict[str, object] = {
+    "name": "slice.png",
+    "status": "ok",
+    "label": "tumor",
+    "present": True,
+    "peak": 0.98,
+    "threshold": 0.5,
+    "size": [512, 512],
+    "region": [31.5, 12.0, 448.0, 448.0],
+    "contours": [[[201.5, 180.25], [214.5, 187.5], [201.5, 199.0], [188.75, 187.5]]],
+    "area_pixels": 242,
+    "area_mm2": None,
+    "mask": None,
+    "warnings": [],
+}
+SEGMENT_EXAMPLE: dict[str, object] = {
+    "request_id": "5f2d6c0e9a4b4f0c8f4f6f0b7a3c1d2e",
+    "model": {"id": "brain-mri-unet", "version": "1.0.0"},
+    "results": [_OUTLINE, _UNREADABLE],
+    "timing_ms": {"decode": 5.1, "queue": 0.2, "inference": 21.0, "outline": 1.9, "total": 28.2},
+    "notice": OUTLINE_NOTICE,
+}
 EXPLAIN_EXAMPLE = _result([_IMAGE | {"explanations": [_SALIENCY]}])

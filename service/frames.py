@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.errors import TooManyPixels
 from service.images.dicom import decode, describe, parse
 from service.images.reading import read_frames, sniff
+from service.images.tags import readable_header, uid_of
 from service.schemas import RESEARCH_NOTICE
 from service.series.slices import Slice, slices_of, sop_instance
-from service.series.tags import readable_header, uid_of
 from service.types import Float, Frame, Grey8
 
 MAX_PIXELS = 2**25  # of all frames of a file: 64 MiB at 16 bits, 128 frames of 512 x 512

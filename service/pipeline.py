@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -34,8 +34,9 @@ from service.schemas import (
     Problem,
     Result,
 )
+from service.segmenter import Segmenter
 from service.settings import Settings
-from service.types import Attribution, Frame, Item, Target
+from service.types import Attribution, Frame, Grey8, Item, Masks, Outputs, PreprocessingSpec, Target
 
 T = TypeVar("T")
 PREDICT = "none"  # the method label of metrics where nothing is explained
@@ -73,7 +74,7 @@ class JobHandle:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class Read:
     """A frame of the file number `file`."""
 
     file: int
@@ -101,6 +102,16 @@ class Pipeline:
             )
             for name, model in self.registry.models.items()
         }
+        self.outliners: dict[str, Batcher[Masks]] = {
+            name: Batcher(
+                name,
+                partial(_outlined, segmenter),
+                self._lanes[PREDICTION],
+                max_batch=settings.max_batch,
+                max_queue=settings.max_queue,
+            )
+            for name, segmenter in self.registry.segmenters.items()
+        }
         self._threads: anyio.CapacityLimiter | None = None
         self._explaining = 0
 
@@ -125,11 +136,8 @@ class Pipeline:
         served = self.registry.model(model)
         manifest = served.bundle.manifest
         method = self.check(model, len(uploads), wish, inline=job is None)
-        files = await asyncio.gather(
-            *(self.in_thread(partial(_read, number, upload, manifest)) for number, upload in enumerate(uploads))
-        )
-        decoded = [row for rows in files for row in rows]
-        readable = [row for row in decoded if isinstance(row, _Read)]
+        decoded = await self.read(uploads, manifest.preprocessing)
+        readable = [row for row in decoded if isinstance(row, Read)]
         if method is not None and job is None:
             self._check_cost(served, method, wish, len(readable))
         decode_end = perf_counter()
@@ -142,7 +150,7 @@ class Pipeline:
         else:
             found = await self.explain_slowly(explaining, bounded=job is None)
         ready = iter(found)
-        results = [next(ready) if isinstance(row, _Read) else row for row in decoded]
+        results = [next(ready) if isinstance(row, Read) else row for row in decoded]
         end = perf_counter()
         timing = {
             "decode": decode_end - start,
@@ -151,7 +159,7 @@ class Pipeline:
             "explanation": end - inference_end,
             "total": end - start,
         }
-        _observe(manifest.id, method.name if method else PREDICT, timing, answers, results)
+        observe(manifest.id, method.name if method else PREDICT, timing, results)
         return Result(
             request_id=request_id,
             model=ModelName(id=manifest.id, version=manifest.version),
@@ -168,8 +176,7 @@ class Pipeline:
         """
         served = self.registry.model(model)
         manifest = served.bundle.manifest
-        if files > self.settings.max_images:
-            raise TooManyImages(f"at most {self.settings.max_images} files in one request")
+        self.check_count(files)
         if wish.method is None:
             return None
         method = find_method(wish.method or manifest.default_explanation, manifest)
@@ -180,6 +187,18 @@ class Pipeline:
         if inline:
             self._check_cost(served, method, wish, files)
         return method
+
+    def check_count(self, files: int) -> None:
+        """Raises TooManyImages."""
+        if files > self.settings.max_images:
+            raise TooManyImages(f"at most {self.settings.max_images} files in one request")
+
+    async def read(self, uploads: Sequence[Upload], spec: PreprocessingSpec) -> list[Read | ImageFailure]:
+        """Decode and prepare all frames of all files, in order; what is wrong with a file is its only result."""
+        files = await asyncio.gather(
+            *(self.in_thread(partial(_read, number, upload, spec)) for number, upload in enumerate(uploads))
+        )
+        return [row for rows in files for row in rows]
 
     def _check_cost(self, served: Model, method: Method, wish: Wish, images: int) -> None:
         if method.budget == 0 or wish.options.deadline_ms is not None:
@@ -220,19 +239,22 @@ class Pipeline:
         return await anyio.to_thread.run_sync(call, limiter=self._threads)
 
 
-def _read(number: int, upload: Upload, manifest: Manifest) -> list[_Read | ImageFailure]:
-    """Decode and prepare the frames of one file; what is wrong with it is its only result."""
+def _outlined(segmenter: Segmenter, images: Grey8, _more: Collection[str]) -> Masks:
+    return segmenter.run(images)
+
+
+def _read(number: int, upload: Upload, spec: PreprocessingSpec) -> list[Read | ImageFailure]:
     try:
         frames = read_frames(upload.content, upload.name)
     except UnreadableImage as error:
         ERRORS.labels(error.kind).inc()
         return [ImageFailure(name=upload.name, error=Problem.of(error))]
-    return [_Read(number, frame, prepare(frame, manifest.preprocessing)) for frame in frames]
+    return [Read(number, frame, prepare(frame, spec)) for frame in frames]
 
 
 def _explain_all(
-    readable: Sequence[_Read],
-    answers: Sequence[Answer],
+    readable: Sequence[Read],
+    answers: Sequence[Answer[Outputs]],
     wish: Wish,
     served: Model,
     method: Method | None,
@@ -274,7 +296,7 @@ def _targets(wish: Wish, file: int, predicted: str, manifest: Manifest) -> tuple
 
 
 def _answer(
-    row: _Read, prediction: Prediction, explanations: list[ExplanationAnswer], manifest: Manifest
+    row: Read, prediction: Prediction, explanations: list[ExplanationAnswer], manifest: Manifest
 ) -> ImageAnswer:
     region = row.item.region
     return ImageAnswer(
@@ -288,7 +310,7 @@ def _answer(
     )
 
 
-def _explanation(row: _Read, attribution: Attribution, manifest: Manifest, *, overlay: bool) -> ExplanationAnswer:
+def _explanation(row: Read, attribution: Attribution, manifest: Manifest, *, overlay: bool) -> ExplanationAnswer:
     picture = overlay_png(row.frame, row.item.region, attribution) if overlay else None
     return explanation_answer(attribution, manifest, picture)
 
@@ -310,12 +332,11 @@ def kind_warnings(frame: Frame, kind: Kind) -> list[str]:
     return warnings
 
 
-def _observe(
-    model: str, method: str, timing: dict[str, float], answers: Sequence[Answer], results: Sequence[object]
-) -> None:
+def observe(model: str, method: str, timing: dict[str, float], results: Sequence[object]) -> None:
+    """Count what a request took and gave."""
     for stage, seconds in timing.items():
         if stage != "total":
             STAGE_SECONDS.labels(stage, model, method).observe(seconds)
     failed = sum(isinstance(result, ImageFailure) for result in results)
-    IMAGES.labels(model, method, "ok").inc(len(answers))
+    IMAGES.labels(model, method, "ok").inc(len(results) - failed)
     IMAGES.labels(model, method, "failed").inc(failed)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 
-from service.bundle import MANIFEST, Bundle, read_bundle
+from service.bundle import MANIFEST, Bundle, Described, read_bundle
 from service.engine import Engine, open_engine, read_golden
-from service.errors import BundleError, UnknownModel
+from service.errors import BundleError, UnknownModel, WrongTask
 from service.explainers.base import Method, Options, Tier
 from service.observability import BUNDLES_REFUSED, MODEL_INFO, logger
+from service.segmenter import Segmenter, is_segmentation, open_segmenter
 from service.types import Grey8
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,45 +51,71 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Models by id; `refused` holds the reason by name of the bundle's folder."""
+    """Classifiers and segmentation models by id; `refused` holds the reason by name of the bundle's folder."""
 
     models: dict[str, Model]
     refused: dict[str, str]
+    segmenters: dict[str, Segmenter] = field(default_factory=dict[str, Segmenter])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Ids of all that are served."""
+        return (*self.models, *self.segmenters)
 
     def model(self, name: str) -> Model:
-        """Raises UnknownModel, with the names that there are."""
-        if name not in self.models:
-            raise UnknownModel(f"there is no such model; there are {', '.join(sorted(self.models)) or 'none'}")
-        return self.models[name]
+        """Raises UnknownModel, with the names that there are, or WrongTask."""
+        if name in self.segmenters:
+            raise WrongTask("this model outlines findings and predicts no class: ask POST /v1/segment")
+        return self._find(name, self.models)
+
+    def segmenter(self, name: str) -> Segmenter:
+        """Raises UnknownModel, with the names that there are, or WrongTask."""
+        if name in self.models:
+            raise WrongTask("this model classifies and draws no outline: ask POST /v1/predict or POST /v1/explain")
+        return self._find(name, self.segmenters)
+
+    def _find(self, name: str, served: dict[str, T]) -> T:
+        if name not in served:
+            raise UnknownModel(f"there is no such model; there are {', '.join(sorted(self.names)) or 'none'}")
+        return served[name]
 
 
 def load_models(folder: Path, *, threads: int, device: str, precision: str = "fp32") -> Registry:
     """Open every bundle below `folder`, warmed up; one that is not what it claims is refused, the rest are served."""
     models: dict[str, Model] = {}
+    segmenters: dict[str, Segmenter] = {}
     refused: dict[str, str] = {}
     for path in sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST}")):
         try:
+            if is_segmentation(path):
+                opened = open_segmenter(path, threads=threads, device=device)
+                _check_new(path, opened.manifest.id, (*models, *segmenters))
+                segmenters[opened.manifest.id] = opened
+                _announce(opened.manifest, opened.provider, "fp32")
+                continue
             bundle = read_bundle(path)
-            if bundle.manifest.id in models:
-                raise BundleError(f"bundle {path.name}: another bundle has the id {bundle.manifest.id}")
+            _check_new(path, bundle.manifest.id, (*models, *segmenters))
             engine = open_engine(bundle, threads=threads, device=device, precision=precision)
         except BundleError as error:
             refused[path.name] = str(error)
             logger.error("refused %s", error)
             continue
         models[bundle.manifest.id] = Model(bundle, engine, measure_costs(bundle, engine))
-        MODEL_INFO.labels(bundle.manifest.id, bundle.manifest.version, engine.provider).set(1)
-        logger.info(
-            "serving %s %s on %s in %s",
-            bundle.manifest.id,
-            bundle.manifest.version,
-            engine.provider,
-            engine.precision,
-        )
-    if not models:
+        _announce(bundle.manifest, engine.provider, engine.precision)
+    if not models and not segmenters:
         logger.error("no bundle can be served from %s", folder)
     BUNDLES_REFUSED.set(len(refused))
-    return Registry(models, refused)
+    return Registry(models, refused, segmenters)
+
+
+def _check_new(path: Path, name: str, taken: Collection[str]) -> None:
+    if name in taken:
+        raise BundleError(f"bundle {path.name}: another bundle has the id {name}")
+
+
+def _announce(manifest: Described, provider: str, precision: str) -> None:
+    MODEL_INFO.labels(manifest.id, manifest.version, provider).set(1)
+    logger.info("serving %s %s on %s in %s", manifest.id, manifest.version, provider, precision)
 
 
 def measure_costs(bundle: Bundle, engine: Engine) -> Costs:

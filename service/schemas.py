@@ -6,12 +6,17 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.bundle import Estimate, Evaluation, Finding, Kind, Label, Profile, Provenance, Reduced
+from service.bundle import Estimate, Evaluation, Finding, Kind, Label, OperatingPoint, Profile, Provenance, Reduced
 from service.errors import RadiolucentError
 from service.types import Stopped
 
 RESEARCH_NOTICE = (
     "Research use only: not a medical device. A saliency map is evidence for a prediction, not a lesion outline."
+)
+
+
+OUTLINE_NOTICE = (
+    "Research use only: not a medical device. An outline is what a model draws, not a measurement to treat by."
 )
 
 
@@ -46,8 +51,9 @@ class MethodDescription(_Answer):
 
 
 class ModelDescription(ModelName):
-    """What a client may ask of a model, and how good it is."""
+    """What a client may ask of a classifier, and how good it is."""
 
+    task: Literal["classification"] = "classification"
     title: str
     provider: str = Field(description="cpu or cuda")
     precision: str = Field(description="fp32, int8 or fp16, of predictions and of what is computed from them")
@@ -65,10 +71,26 @@ class ModelDescription(ModelName):
     licence: str
 
 
-class Models(_Answer):
-    """The answer of GET /v1/models. `refused` gives the reason by bundle."""
+class SegmenterDescription(ModelName):
+    """What a segmentation model outlines, and how good its outlines are: for POST /v1/segment."""
 
-    models: tuple[ModelDescription, ...]
+    task: Literal["segmentation"] = "segmentation"
+    title: str
+    provider: str = Field(description="cpu or cuda")
+    kind: Kind
+    label: Label
+    operating_point: OperatingPoint = Field(description="of a pixel's probability")
+    grid: tuple[int, int] = Field(description="rows and columns of the mask before it is brought to the image")
+    evaluation: Evaluation
+    intended_use: str
+    limits: tuple[str, ...]
+    licence: str
+
+
+class Models(_Answer):
+    """The answer of GET /v1/models: classifiers first. `refused` gives the reason by bundle."""
+
+    models: tuple[ModelDescription | SegmenterDescription, ...]
     refused: dict[str, str]
     notice: str = RESEARCH_NOTICE
 
@@ -160,6 +182,45 @@ class Result(_Answer):
     results: list[ImageAnswer | ImageFailure]
     timing_ms: dict[str, float]
     notice: str = RESEARCH_NOTICE
+
+
+class OutlineAnswer(_Answer):
+    """What was outlined in one image or frame.
+
+    `contours` are closed lines of [x, y] in pixels of the source image, whose upper left corner is [0, 0] (the centre
+    of its first pixel is [0.5, 0.5]), as `region` is; the first point is not repeated, and a line inside another one is
+    a hole (SVG: `fill-rule="evenodd"`).
+    """
+
+    name: str
+    status: Literal["ok"] = "ok"
+    label: str = Field(description="what is outlined")
+    present: bool = Field(description="whether any pixel is inside")
+    peak: float = Field(description="largest probability of a pixel, 0 to 1")
+    threshold: float = Field(description="probability from which a pixel is inside")
+    size: tuple[int, int] = Field(description="width and height of the source image in pixels")
+    region: tuple[float, float, float, float] = Field(
+        description="x, y, width, height of what the model saw, in pixels of the source image"
+    )
+    contours: list[list[tuple[float, float]]]
+    area_pixels: int = Field(description="pixels inside")
+    area_mm2: float | None = Field(
+        default=None, description="their area, where the file gives its Pixel Spacing (0028,0030)"
+    )
+    mask: str | None = Field(
+        default=None, description="base64 PNG of the source image's size, 255 inside and 0 outside, where asked for"
+    )
+    warnings: list[str]
+
+
+class SegmentationResult(_Answer):
+    """The answer of segment: one result for each image or frame, in order."""
+
+    request_id: str
+    model: ModelName
+    results: list[OutlineAnswer | ImageFailure]
+    timing_ms: dict[str, float]
+    notice: str = OUTLINE_NOTICE
 
 
 class JobAnswer(_Answer):

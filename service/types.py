@@ -53,7 +53,8 @@ class Frame:
 
     `pixels` is `[H, W]`, uint8 (0..255) or float32 (any range, larger is brighter). `colour` is the mean
     spread between the colour channels of the source, 0..1 (0 for a grey image). `modality` is the DICOM
-    Modality (0008,0060) or None where the source does not say.
+    Modality (0008,0060) or None where the source does not say. `spacing` is its Pixel Spacing (0028,0030), mm between
+    rows and between columns, or None where the source has none.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Frame:
     colour: float = 0.0
     modality: str | None = None
     warnings: tuple[str, ...] = ()
+    spacing: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,17 @@ class Target:
         if self.against is not None:
             weights[self.against] = -1
         return weights
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """What a forward pass of a segmentation model gives: `probabilities` float32 `[N, H, W]`, 0..1."""
+
+    probabilities: Float
+
+    def row(self, index: int) -> Masks:
+        """The mask of one image, without the axis N."""
+        return Masks(self.probabilities[index])
 
 
 Stopped = Literal["complete", "converged", "budget", "deadline"]

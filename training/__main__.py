@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.generation.commands import add_commands as add_generate
+from training.segmentation.commands import add_commands as add_segment
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -63,6 +66,9 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         from training.evaluate import add_arguments
 
         add_arguments(evaluate)
+    _add_compare(commands.add_parser("compare", help="our models in the form of the study's two tables"))
+    add_segment(commands.add_parser("segment", help="train and measure a U-Net on outlined images"))
+    add_generate(commands.add_parser("generate", help="train a generator, and find out whether its images help"))
     return parser
 
 
@@ -98,6 +104,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", default="auto", help="how many devices (default: %(default)s)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="folder for prepared images (default: OUT/cache)")
     parser.set_defaults(run=_train)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    reports = Path("docs/reports")
+    parser.add_argument("--reports", type=Path, default=reports, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--figures", type=Path, metavar="FILE", help="the study's figures (default: those known here)")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="put the tables between the marks of a document")
+    parser.set_defaults(run=_compare)
 
 
 def _share(text: str) -> float:
@@ -192,6 +206,17 @@ def _train(arguments: argparse.Namespace) -> int:
             for part in ("train", "validation")
         }
     train(config, parts["train"], parts["validation"], arguments.out, fabric=fabric, initial=arguments.init)
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from training.compare import FIGURES, compare, load_figures, put_between_marks
+
+    text = compare(arguments.reports, load_figures(arguments.figures or FIGURES))
+    if arguments.into is None:
+        sys.stdout.write(text + "\n")
+    else:
+        put_between_marks(arguments.into, text)
     return 0
 
 

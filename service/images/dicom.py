@@ -26,8 +26,9 @@ from pydicom.uid import (
 
 from service.errors import CorruptImage, NoPixelData, TooManyPixels, UnsupportedFormat
 from service.images.codecs import FILE_ERRORS, quiet, stored_frames
-from service.images.grading import grade, read_grading
+from service.images.grading import functional_group, grade, read_grading
 from service.images.pixels import MAX_FILE_PIXELS, check_size, grey_of, silence
+from service.images.tags import numbers
 from service.types import Frame, Grey8
 
 # pydicom checks values against their VR and quotes the offending ones in its warnings.
@@ -200,7 +201,7 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
         else:
             pixels, colour = grey_of(_rgb(stored, ds, described))
             notes = described.notes
-        frames.append(Frame(frame_name, pixels, colour, described.modality, notes))
+        frames.append(Frame(frame_name, pixels, colour, described.modality, notes, _spacing(ds, index)))
     return frames
 
 
@@ -208,6 +209,16 @@ def _modality(ds: Dataset) -> str | None:
     """Modality (0008,0060), where it is a code string and not something else typed into that field."""
     value = ds.get("Modality")
     return value if isinstance(value, str) and re.fullmatch(r"[A-Z0-9_]{1,16}", value) else None
+
+
+def _spacing(ds: Dataset, index: int) -> tuple[float, float] | None:
+    """Pixel Spacing (0028,0030) of a frame, where it is one."""
+    try:
+        measures = functional_group(ds, index, "PixelMeasuresSequence")
+    except FILE_ERRORS:  # a sequence by its tag, and something else by its VR
+        measures = ds
+    found = numbers(measures, "PixelSpacing", 2)
+    return (found[0], found[1]) if found is not None and min(found) > 0 else None
 
 
 def _rgb(stored: NDArray[Any], ds: Dataset, described: Description) -> Grey8:

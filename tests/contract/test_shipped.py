@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from export.card import model_card
+from export.card import model_card, segmentation_card
 from export.golden import phantoms
 from service.api import make_api
 from service.bundle import read_bundle
@@ -20,14 +20,19 @@ from service.engine import check_golden, open_engine
 from service.errors import GoldenSampleMismatch
 from service.explainers import METHODS
 from service.pipeline import Pipeline
+from service.segmenter import open_segmenter
 from service.settings import SHIPPED_MODELS, Settings
+from training.compare import FIGURES, compare, load_figures
 from training.datasets.split import Split
 from training.models import build
 from training.report import load_report
+from training.segmentation.report import load_report as load_segmentation
+from training.segmentation.report import load_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = {"brain-mri-resnet50": "brain-mri.json", "retinal-oct-oculusnet": "retinal-oct.json"}
 NAMES = sorted(SPLITS)
+UNET = "brain-mri-unet"
 BUDGETS = {"shap": 20, "kernelshap": 70, "lime": 16, "rise": 16, "occlusion": 16}
 
 
@@ -39,8 +44,49 @@ def client():
         yield client
 
 
-def test_both_models_are_shipped():
-    assert sorted(path.name for path in SHIPPED_MODELS.iterdir()) == NAMES
+def test_all_models_are_shipped():
+    assert sorted(path.name for path in SHIPPED_MODELS.iterdir()) == sorted([*NAMES, UNET])
+
+
+def test_the_segmentation_bundle_is_whole_and_states_what_the_committed_report_measured():
+    manifest = open_segmenter(SHIPPED_MODELS / UNET, device="cpu").manifest  # verifies digests and the golden sample
+    report = load_segmentation(ROOT / "docs" / "reports" / UNET)
+    assert manifest.id == UNET
+    assert manifest.provenance.checkpoint_sha256 == report.checkpoint_digest
+    assert manifest.operating_point.threshold == report.threshold
+    assert {n: v.model_dump() for n, v in manifest.evaluation.metrics.items()} == {
+        n: v.model_dump() for n, v in report.metrics.items()
+    }
+    split = Split.load(ROOT / "training" / "splits" / "brain-mri.json")
+    assert manifest.provenance.split_sha256 == report.split_digest == split.digest()
+    assert report.outlined_images + report.empty_images == len(split.test) == manifest.evaluation.images
+    scores = load_scores(ROOT / "docs" / "reports" / UNET)
+    assert np.mean([s.dice for s in scores if s.dice is not None]) == pytest.approx(
+        report.metrics["dice"].value, abs=1e-6
+    )
+    assert all(check.deviation <= check.tolerance for check in manifest.parity)
+    files = {file: digest for file, digest in manifest.files.items() if file != "MODEL_CARD.md"}
+    card = segmentation_card(manifest.model_copy(update={"files": files}))
+    assert (SHIPPED_MODELS / UNET / "MODEL_CARD.md").read_text() == card
+    assert sum(path.stat().st_size for path in (SHIPPED_MODELS / UNET).iterdir()) < 10 * 2**20
+
+
+def test_an_outline_is_answered_for_the_image_of_the_readme(client):
+    content = (ROOT / "docs" / "images" / "mni152-slice.png").read_bytes()
+    answer = client.post(
+        "/v1/segment", data={"model": UNET, "mask": "true"}, files=[("images", ("a.png", content, "image/png"))]
+    )
+    assert answer.status_code == 200, answer.text
+    (result,) = answer.json()["results"]
+    assert tuple(result["size"]) == Image.open(BytesIO(content)).size
+    with Image.open(BytesIO(base64.b64decode(result["mask"]))) as mask:
+        assert (np.asarray(mask) > 0).sum() == result["area_pixels"]
+    assert result["present"] == bool(result["contours"]) == (result["peak"] >= result["threshold"])
+
+
+def test_the_tables_in_the_document_are_those_of_the_committed_reports():
+    document = (ROOT / "docs" / "comparison-models.md").read_text()
+    assert compare(ROOT / "docs" / "reports", load_figures(FIGURES)) in document
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from bright import GRAPH_NAME, SIDE, png, write_bundle_into
+from spots import write_spots_into
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.server
@@ -31,6 +32,7 @@ def free_port() -> int:
 def server(tmp_path_factory):
     models = tmp_path_factory.mktemp("models")
     write_bundle_into(models, "bright")
+    write_spots_into(models, "spots")
     (write_bundle_into(models, "bad") / GRAPH_NAME).write_bytes(b"no graph")
     log = (models / "log.txt").open("w+")
     port = free_port()
@@ -61,7 +63,7 @@ def upload(name: str, value: int) -> tuple[str, tuple[str, bytes]]:
 def test_readiness_names_what_serves_and_what_was_refused(server):
     answer = server.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json()["models"] == ["bright"]
+    assert answer.json()["models"] == ["bright", "spots"]
     assert "SHA-256" in answer.json()["refused"]["bad"]
     assert server.get("/healthz").status_code == server.get("/livez").status_code == 200
 
@@ -76,6 +78,22 @@ def test_concurrent_requests_get_their_own_answers(server):
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(ask, range(64)))
     assert answers == [[f"{k}-{n}.png" for n in range(3)] for k in range(64)]
+
+
+def test_concurrent_requests_are_outlined_and_counted(server):
+    def ask(k: int) -> list[list[float]]:
+        pixels = np.zeros((64, 64), np.uint8)
+        pixels[8 + k : 24 + k, 16:48] = 255
+        answer = server.post("/v1/segment", data={"model": "spots"}, files=[("images", ("a.png", png(pixels)))])
+        assert answer.status_code == 200
+        return answer.json()["results"][0]["contours"][0]
+
+    with ThreadPoolExecutor(8) as pool:
+        for k, line in enumerate(pool.map(ask, range(24))):
+            assert np.mean(line, axis=0) == pytest.approx([32, 16 + k], abs=1.5)
+    text = server.get("/metrics").text
+    assert re.search(r'radiolucent_stage_seconds_count{[^}]*method="segment"[^}]*stage="outline"[^}]*} [1-9]', text)
+    assert re.search(r'radiolucent_images_total{[^}]*method="segment"[^}]*outcome="ok"[^}]*} 24', text)
 
 
 def test_metrics_count_images_stages_and_batches(server):

@@ -1,0 +1,40 @@
+"""POST /v1/segment: outlines."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import FastAPI, Form, Request
+from starlette.responses import Response
+
+from service.examples import SEGMENT_EXAMPLE
+from service.forms import PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads
+from service.observability import STAGE_SECONDS
+from service.schemas import SegmentationResult
+from service.segmentation import METHOD, segment
+
+
+def add_segment_routes(api: FastAPI) -> None:
+    """Add the route. `api.state.pipeline` must be set before the first request."""
+
+    @api.post(
+        "/v1/segment",
+        summary="Outline what a segmentation model finds",
+        response_model=SegmentationResult,
+        responses={200: {"content": {"application/json": {"example": SEGMENT_EXAMPLE}}}, **PROBLEMS},
+    )
+    async def outline(  # pyright: ignore[reportUnusedFunction] - the route keeps it
+        request: Request,
+        model: ModelField,
+        images: ImagesField,
+        mask: Annotated[
+            bool, Form(description="Add the mask as a PNG: 255 inside, the size of the source image.")
+        ] = False,
+    ) -> Response:
+        pipeline = pipeline_of(request)
+        pipeline.registry.segmenter(model)
+        pipeline.check_count(len(images))
+        result = await segment(pipeline, request.state.request_id, model, await read_uploads(images), mask=mask)
+        with STAGE_SECONDS.labels("encode", model, METHOD).time():
+            body = result.model_dump_json()
+        return Response(body, media_type="application/json")
