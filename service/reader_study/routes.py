@@ -1,0 +1,148 @@
+"""The HTTP API of readers: one case at a time, by code. `Authorization: Bearer CODE`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.responses import Response
+
+from service.errors import UnknownReader
+from service.forms import PROBLEM
+from service.reader_study.opinion import ITEMS, Draft, Opinion, check_complete, check_possible
+from service.reader_study.page import add_page
+from service.reader_study.readings import Reader, ReadingStore
+from service.reader_study.schemas import (
+    AnswerSaved,
+    ClassChoice,
+    DraftKept,
+    SessionAnswer,
+    ShownCase,
+    ShownMap,
+    ShownPrediction,
+)
+from service.reader_study.session import Place, Reading
+from service.schemas import ImageAnswer, Problem
+
+_PATH = "/v1/reading"
+_CASE = f"{_PATH}/cases/{{reading}}"
+_ANSWERS: dict[int | str, dict[str, object]] = {
+    status: {"model": Problem, "description": title, "content": {PROBLEM: {}}}
+    for status, title in {
+        401: "The code is not valid",
+        404: "No such reading",
+        409: "The case is answered",
+        422: "A field is missing or not valid",
+    }.items()
+}
+_code = HTTPBearer(auto_error=False, description="The reader's code.")
+
+
+def _reader(request: Request, code: Annotated[HTTPAuthorizationCredentials | None, Depends(_code)]) -> Reader:
+    if code is None:
+        raise UnknownReader("a reader's code is needed: Authorization: Bearer CODE")
+    return _store(request).reader(code.credentials)
+
+
+ReaderField = Annotated[Reader, Depends(_reader)]
+
+
+def _reading(request: Request, reader: ReaderField, reading: str) -> Reading:
+    return _store(request).reading(reader, reading)
+
+
+ReadingField = Annotated[Reading, Depends(_reading)]
+
+
+def add_reader_study_routes(api: FastAPI) -> None:
+    """Add the page and its routes. `api.state.readings` must be set before the first request (`ReadingStore`)."""
+    add_page(api)
+
+    @api.get(_PATH, response_model=SessionAnswer, responses=_ANSWERS, summary="Where the reader is in the study")
+    def session(request: Request, reader: ReaderField) -> Response:
+        return _fresh(_session(reader, _store(request).place(reader)))
+
+    @api.post(
+        f"{_PATH}/next",
+        response_model=SessionAnswer,
+        responses=_ANSWERS,
+        summary="Show the next case, or the one that is not answered yet",
+    )
+    def following(request: Request, reader: ReaderField) -> Response:
+        store = _store(request)
+        place = store.begin(reader)
+        answer = _session(reader, place)
+        if place.current is not None:
+            found = store.answer_of_model(reader, place.current) if place.current.arm == "with" else None
+            answer = answer.model_copy(update={"case": _case(place, place.current, found)})
+        return _fresh(answer)
+
+    @api.get(
+        f"{_CASE}/image",
+        response_class=Response,
+        responses={200: {"content": {"image/png": {}}}, **_ANSWERS},
+        summary="The image of a case that is being read",
+    )
+    def image(request: Request, reader: ReaderField, reading: ReadingField) -> Response:
+        content = _store(request).frame(reader, reading)
+        return Response(content, media_type="image/png", headers={"Cache-Control": "no-store"})
+
+    @api.put(f"{_CASE}/draft", response_model=DraftKept, responses=_ANSWERS, summary="Keep what is filled in so far")
+    def draft(request: Request, reader: ReaderField, reading: ReadingField, draft: Draft) -> DraftKept:
+        check_possible(draft, reading.arm, reader.plan.class_names())
+        return DraftKept(revision=_store(request).save_draft(reading, draft))
+
+    @api.post(
+        f"{_CASE}/answer",
+        response_model=AnswerSaved,
+        responses=_ANSWERS,
+        summary="Save the answer, for good; sent again it changes nothing",
+    )
+    def answer(request: Request, reader: ReaderField, reading: ReadingField, opinion: Opinion) -> Response:
+        check_complete(opinion, reading.arm, reader.plan.class_names())
+        saved = _store(request).answer(reader, reading, opinion)
+        return _fresh(AnswerSaved(truth=_store(request).truth(reader, saved)))
+
+
+def _store(request: Request) -> ReadingStore:
+    return request.app.state.readings
+
+
+def _fresh(answer: SessionAnswer | AnswerSaved) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _session(reader: Reader, place: Place) -> SessionAnswer:
+    return SessionAnswer(
+        study=reader.plan.name,
+        reader=reader.name,
+        state=place.state,
+        done=place.done,
+        total=place.total,
+        washout_days=reader.plan.washout_days,
+        opens_at=None if place.opens is None else datetime.fromtimestamp(place.opens, UTC),
+        classes=tuple(ClassChoice(name=one.name, display=one.display) for one in reader.plan.classes),
+        items=ITEMS,
+    )
+
+
+def _case(place: Place, reading: Reading, found: ImageAnswer | None) -> ShownCase:
+    return ShownCase(
+        id=reading.id,
+        arm=reading.arm,
+        period=reading.period,
+        position=reading.position,
+        count=place.in_period,
+        training=reading.training,
+        revision=reading.revision,
+        draft=Opinion.model_validate_json(reading.opinion) if reading.opinion else None,
+        prediction=None if found is None else _prediction(found),
+    )
+
+
+def _prediction(found: ImageAnswer) -> ShownPrediction:
+    (explanation,) = found.explanations
+    shown = ShownMap(region=found.region, **explanation.model_dump(include={"method", "target", "shape", "saliency"}))
+    return ShownPrediction(label=found.label, probabilities=found.probabilities, map=shown)
