@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(store, arguments)
     except ValidationError as error:
         message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         message = f"{error.filename}: {error.strerror}"
     except RadiolucentError as error:
         message = str(error)
@@ -52,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service.reader_study", description=_DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_create(commands.add_parser("create", help="make a study; the same command again goes on where it stopped"))
+    example = commands.add_parser("example", help="write a folder of drawn cases, to try a study with")
+    example.set_defaults(run=_example)
+    example.add_argument("folder", type=Path, metavar="FOLDER")
     progress = commands.add_parser("progress", help="how far the readers are")
     progress.set_defaults(run=_progress)
     progress.add_argument("study", nargs="?", help="its name; all of them where left out")
@@ -119,12 +123,20 @@ def _create(store: StudyStore, arguments: argparse.Namespace) -> None:
         return
     left = len(cases) - len(store.case_codes(study))
     answers = freeze_cases(store, study, cases, pipeline)
-    doubtful = sum(bool(one.warnings) for one in track(answers, "cases", total=left, console=console))
+    warnings = Counter(text for one in track(answers, "cases", total=left, console=console) for text in one.warnings)
     codes = open_study(store, study)
     _say(f"{study.plan.name}: {len(cases)} cases, {len(codes)} readers, {study.plan.design}, seed {study.plan.seed}")
-    if doubtful:
-        _say(f"{doubtful} cases came with warnings; GET them from /v1/predict to see why")
+    for warning, count in warnings.items():
+        _say(f"warning, {count} cases: {warning}")
     _say_links(codes, arguments.address)
+
+
+def _example(store: StudyStore, arguments: argparse.Namespace) -> None:
+    from service.reader_study.example import write_example
+
+    count = write_example(arguments.folder)
+    _say(f"{count} cases, drawn, no patients; next:\n  python -m service.reader_study create {arguments.folder} \\")
+    _say("    --model brain-mri-resnet50 --readers 2 --washout-days 0")
 
 
 def _names(readers: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import anyio
 import cv2
+import numpy as np
 
 from service.bundle import MANIFEST, Manifest, sha256
 from service.errors import InvalidParameter, UnreadableImage
@@ -16,9 +17,9 @@ from service.pipeline import JobHandle, Pipeline, Upload, Wish
 from service.reader_study.cases import ListedCase, list_sha256
 from service.reader_study.codes import lock_of, new_code
 from service.reader_study.design import Design, PlannedCase, case_codes, schedule
+from service.reader_study.pixels import PackedPixels, pack, unpack
 from service.reader_study.plan import FrozenCase, StudyClass, StudyModel, StudyPlan
 from service.reader_study.store import Study, StudyStore
-from service.rendering import display_grey
 from service.schemas import ImageAnswer, ImageFailure
 from service.types import Frame
 
@@ -77,8 +78,8 @@ def freeze_cases(
     codes = case_codes(len(cases), study.plan.seed)
     for code, case in zip(codes, cases, strict=True):
         if code not in stored:
-            frozen = _freeze(code, case, study.plan, pipeline)
-            store.add_case(study, frozen)
+            frozen, pixels = _freeze(code, case, study.plan, pipeline)
+            store.add_case(study, frozen, pixels)
             yield frozen.answer
 
 
@@ -99,7 +100,7 @@ def open_study(store: StudyStore, study: Study) -> Mapping[str, str]:
     return codes
 
 
-def _freeze(code: str, case: ListedCase, plan: StudyPlan, pipeline: Pipeline) -> FrozenCase:
+def _freeze(code: str, case: ListedCase, plan: StudyPlan, pipeline: Pipeline) -> tuple[FrozenCase, PackedPixels]:
     content = case.file.read_bytes()
     try:
         frames = read_frames(content, code)
@@ -107,12 +108,11 @@ def _freeze(code: str, case: ListedCase, plan: StudyPlan, pipeline: Pipeline) ->
         raise InvalidParameter(f"cases.csv, line {case.line}: {error}") from None
     if len(frames) != 1:
         raise InvalidParameter(f"cases.csv, line {case.line}: {len(frames)} frames; a case is one image")
-    picture = _png(_cropped(frames[0], case))
-    sent = picture if case.region else content
-    answer = anyio.run(_answered, code, sent, plan, pipeline)
+    frame = _cropped(frames[0], case)
+    answer = anyio.run(_answered, code, content if case.region is None else _png(frame), plan, pipeline)
     if isinstance(answer, ImageFailure):
         raise InvalidParameter(f"cases.csv, line {case.line}: {answer.error.detail}")
-    return FrozenCase(code, case.sha256, case.truth, case.training, picture, answer)
+    return FrozenCase(code, case.sha256, case.truth, case.training, answer), pack(frame)
 
 
 async def _answered(code: str, content: bytes, plan: StudyPlan, pipeline: Pipeline) -> ImageAnswer | ImageFailure:
@@ -131,8 +131,9 @@ def _cropped(frame: Frame, case: ListedCase) -> Frame:
 
 
 def _png(frame: Frame) -> bytes:
-    """Grey, 8 bits; pixels of other types are windowed to their percentiles 0.5 and 99.5."""
-    done, content = cv2.imencode(".png", display_grey(frame))
+    """The part of an image that the model is to see; 16 bits where the source has more than 8."""
+    pixels = frame.pixels if frame.pixels.dtype == np.uint8 else unpack(pack(frame))
+    done, content = cv2.imencode(".png", pixels)
     if not done:
         raise RuntimeError("PNG encoding failed")
     return content.tobytes()

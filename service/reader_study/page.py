@@ -10,7 +10,9 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-_FOLDER = Path(__file__).with_name("pages")
+_OWN = Path(__file__).with_name("pages")
+_SHARED = Path(__file__).resolve().parent.parent / "page"
+_SHARED_FILES = ("theme.css", "viewer.js", "gestures.js", "placement.js", "painting.js", "contours.js", "colours.js")
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _HEADERS = {
     "Content-Security-Policy": (
@@ -36,7 +38,7 @@ def add_page(api: FastAPI) -> None:
 
 
 def _file(request: Request, name: str) -> Response:
-    if name not in _names():
+    if name not in _files():
         raise HTTPException(404)
     content, tag = _read(name)
     headers = {**_HEADERS, "ETag": tag}
@@ -46,11 +48,13 @@ def _file(request: Request, name: str) -> Response:
 
 
 @cache
-def _names() -> frozenset[str]:
-    return frozenset(path.name for path in _FOLDER.iterdir() if path.suffix in _TYPES)
+def _files() -> dict[str, Path]:
+    """By name: the page's own, and of the start page what both have in common."""
+    own = {path.name: path for path in _OWN.iterdir() if path.suffix in _TYPES}
+    return {name: _SHARED / name for name in _SHARED_FILES} | own
 
 
 @cache
 def _read(name: str) -> tuple[bytes, str]:
-    content = (_FOLDER / name).read_bytes()
+    content = _files()[name].read_bytes()
     return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'

@@ -71,7 +71,6 @@ class FrozenCase:
         file_sha256: of the coordinator's file, which is how the case is found again; its name is not kept.
         truth: a class; the readers' browsers never get it before the answer to a training case is saved.
         training: read first, with feedback.
-        frame: PNG, grey, without metadata.
         answer: of the pipeline, with one explanation.
     """
 
@@ -79,5 +78,4 @@ class FrozenCase:
     file_sha256: str
     truth: str
     training: bool
-    frame: bytes
     answer: ImageAnswer

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import time
+from typing import TypeVar
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Column, Engine, select, update
 
 from service.errors import AlreadyAnswered, UnknownReader, UnknownReading
 from service.reader_study.codes import NOBODY, Lock, lock_of
 from service.reader_study.opinion import Draft, Opinion
+from service.reader_study.pixels import PixelLayout
 from service.reader_study.plan import StudyPlan
 from service.reader_study.rows import cases, readers, readings, studies
 from service.reader_study.session import Place, Reading, place_of
 from service.reader_study.store import READING, reading_of
 from service.schemas import ImageAnswer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +79,25 @@ class ReadingStore:
             raise UnknownReading("there is no such reading, or it has not begun")
         return reading_of(tuple(row))
 
-    def frame(self, reader: Reader, reading: Reading) -> bytes:
-        """PNG of the case."""
-        this = (cases.c.study == reader.study, cases.c.code == reading.case)
-        with self._engine.connect() as connection:
-            return connection.execute(select(cases.c.frame).where(*this)).scalar_one()
+    def pixels(self, reader: Reader, reading: Reading) -> bytes:
+        """The image, in the format of zlib; see `PackedPixels`."""
+        return self._of_case(reader, reading, cases.c.pixels)
 
-    def answer_of_model(self, reader: Reader, reading: Reading) -> ImageAnswer:
-        """What the model said of the case; for the arm with explanation only."""
-        this = (cases.c.study == reader.study, cases.c.code == reading.case)
-        with self._engine.connect() as connection:
-            return ImageAnswer.model_validate_json(connection.execute(select(cases.c.answer).where(*this)).scalar_one())
+    def layout(self, reader: Reader, reading: Reading) -> PixelLayout:
+        """How to read the pixels."""
+        return PixelLayout.model_validate_json(self._of_case(reader, reading, cases.c.layout))
+
+    def answer_of_model(self, reader: Reader, reading: Reading) -> ImageAnswer | None:
+        """What the model said of the case; None in the arm without explanation."""
+        if reading.arm == "without":
+            return None
+        return ImageAnswer.model_validate_json(self._of_case(reader, reading, cases.c.answer))
 
     def truth(self, reader: Reader, reading: Reading) -> str | None:
         """The class of a training case that is answered, as feedback; None of any other."""
         if not reading.training or reading.answered is None:
             return None
-        this = (cases.c.study == reader.study, cases.c.code == reading.case)
-        with self._engine.connect() as connection:
-            return connection.execute(select(cases.c.truth).where(*this)).scalar_one()
+        return self._of_case(reader, reading, cases.c.truth)
 
     def save_draft(self, reading: Reading, draft: Draft) -> int:
         """Keep what is filled in, unless a later draft or the answer is there; returns the revision that is kept."""
@@ -124,6 +128,11 @@ class ReadingStore:
         if not Opinion.model_validate_json(saved.opinion).says(opinion):
             raise AlreadyAnswered("this case was answered before, with another opinion; the first answer holds")
         return saved
+
+    def _of_case(self, reader: Reader, reading: Reading, column: Column[T]) -> T:
+        this = (cases.c.study == reader.study, cases.c.code == reading.case)
+        with self._engine.connect() as connection:
+            return connection.execute(select(column).where(*this)).scalar_one()
 
     def close(self) -> None:
         """Close every connection."""

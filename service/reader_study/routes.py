@@ -27,6 +27,7 @@ from service.reader_study.session import Place, Reading
 from service.schemas import ImageAnswer, Problem
 
 _PATH = "/v1/reading"
+_PIXELS = "application/octet-stream"
 _CASE = f"{_PATH}/cases/{{reading}}"
 _ANSWERS: dict[int | str, dict[str, object]] = {
     status: {"model": Problem, "description": title, "content": {PROBLEM: {}}}
@@ -75,19 +76,18 @@ def add_reader_study_routes(api: FastAPI) -> None:
         place = store.begin(reader)
         answer = _session(reader, place)
         if place.current is not None:
-            found = store.answer_of_model(reader, place.current) if place.current.arm == "with" else None
-            answer = answer.model_copy(update={"case": _case(place, place.current, found)})
+            answer = answer.model_copy(update={"case": _case(store, reader, place.current, place.in_period)})
         return _fresh(answer)
 
     @api.get(
-        f"{_CASE}/image",
+        f"{_CASE}/pixels",
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}}, **_ANSWERS},
+        responses={200: {"content": {_PIXELS: {}}}, **_ANSWERS},
         summary="The image of a case that is being read",
     )
-    def image(request: Request, reader: ReaderField, reading: ReadingField) -> Response:
-        content = _store(request).frame(reader, reading)
-        return Response(content, media_type="image/png", headers={"Cache-Control": "no-store"})
+    def pixels(request: Request, reader: ReaderField, reading: ReadingField) -> Response:
+        headers = {"Cache-Control": "no-store", "Content-Encoding": "deflate"}
+        return Response(_store(request).pixels(reader, reading), media_type=_PIXELS, headers=headers)
 
     @api.put(f"{_CASE}/draft", response_model=DraftKept, responses=_ANSWERS, summary="Keep what is filled in so far")
     def draft(request: Request, reader: ReaderField, reading: ReadingField, draft: Draft) -> DraftKept:
@@ -121,6 +121,7 @@ def _session(reader: Reader, place: Place) -> SessionAnswer:
         state=place.state,
         done=place.done,
         total=place.total,
+        design=reader.plan.design,
         washout_days=reader.plan.washout_days,
         opens_at=None if place.opens is None else datetime.fromtimestamp(place.opens, UTC),
         classes=tuple(ClassChoice(name=one.name, display=one.display) for one in reader.plan.classes),
@@ -128,14 +129,16 @@ def _session(reader: Reader, place: Place) -> SessionAnswer:
     )
 
 
-def _case(place: Place, reading: Reading, found: ImageAnswer | None) -> ShownCase:
+def _case(store: ReadingStore, reader: Reader, reading: Reading, count: int) -> ShownCase:
+    found = store.answer_of_model(reader, reading)
     return ShownCase(
         id=reading.id,
         arm=reading.arm,
         period=reading.period,
         position=reading.position,
-        count=place.in_period,
+        count=count,
         training=reading.training,
+        pixels=store.layout(reader, reading),
         revision=reading.revision,
         draft=Opinion.model_validate_json(reading.opinion) if reading.opinion else None,
         prediction=None if found is None else _prediction(found),

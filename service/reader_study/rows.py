@@ -39,7 +39,8 @@ cases = Table(
     Column("file_sha256", String(64), nullable=False),
     Column("truth", Text, nullable=False),
     Column("training", Integer, nullable=False),
-    Column("frame", LargeBinary, nullable=False),
+    Column("layout", Text, nullable=False),
+    Column("pixels", LargeBinary, nullable=False),
     Column("answer", Text, nullable=False),
 )
 readers = Table(

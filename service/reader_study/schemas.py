@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.reader_study.design import Arm
+from service.reader_study.design import Arm, Design
 from service.reader_study.opinion import Opinion
+from service.reader_study.pixels import PixelLayout
 from service.reader_study.plan import Item
 from service.schemas import RESEARCH_NOTICE
 
@@ -50,6 +51,7 @@ class ShownCase(_Answer):
     position: int = Field(description="from 1, within the period")
     count: int = Field(description="cases of the period")
     training: bool
+    pixels: PixelLayout = Field(description="how to read what GET .../pixels answers")
     revision: int = Field(description="of the draft; 0: there is none")
     draft: Opinion | None = Field(default=None, description="what was filled in before")
     prediction: ShownPrediction | None = None
@@ -63,6 +65,7 @@ class SessionAnswer(_Answer):
     state: Literal["reading", "washout", "finished"]
     done: int
     total: int
+    design: Design
     washout_days: float
     opens_at: AwareDatetime | None = Field(default=None, description="when the washout ends")
     classes: tuple[ClassChoice, ...]

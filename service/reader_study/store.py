@@ -13,6 +13,7 @@ from service.database import new_id
 from service.errors import StudyConflict, UnknownStudy
 from service.reader_study.codes import Lock
 from service.reader_study.design import Slot
+from service.reader_study.pixels import PackedPixels
 from service.reader_study.plan import FrozenCase, StudyPlan
 from service.reader_study.rows import cases, readers, readings, studies
 from service.reader_study.session import Reading
@@ -77,7 +78,7 @@ class StudyStore:
                 for row in connection.execute(query)
             ]
 
-    def add_case(self, study: Study, case: FrozenCase) -> None:
+    def add_case(self, study: Study, case: FrozenCase, pixels: PackedPixels) -> None:
         """Store a case; each is durable at once, so that an interrupted `create` goes on after the last one."""
         row = {
             "study": study.id,
@@ -85,7 +86,8 @@ class StudyStore:
             "file_sha256": case.file_sha256,
             "truth": case.truth,
             "training": int(case.training),
-            "frame": case.frame,
+            "layout": pixels.layout.model_dump_json(),
+            "pixels": pixels.content,
             "answer": case.answer.model_dump_json(),
         }
         with self._engine.begin() as connection:
@@ -97,7 +99,7 @@ class StudyStore:
             return set(connection.scalars(select(cases.c.code).where(cases.c.study == study.id)))
 
     def cases(self, study: Study) -> list[FrozenCase]:
-        """All cases, by code; `frame` is left empty, because nobody needs all images at once."""
+        """All cases, by code, without their pixels: nobody needs all images at once."""
         columns = [cases.c[name] for name in ("code", "file_sha256", "truth", "training", "answer")]
         query = select(*columns).where(cases.c.study == study.id).order_by(cases.c.code)
         with self._engine.connect() as connection:
@@ -164,7 +166,7 @@ def reading_of(row: Sequence[object]) -> Reading:
 
 def _case(row: Row[tuple[object, ...]]) -> FrozenCase:
     answer = ImageAnswer.model_validate_json(row.answer)
-    return FrozenCase(row.code, row.file_sha256, row.truth, bool(row.training), b"", answer)
+    return FrozenCase(row.code, row.file_sha256, row.truth, bool(row.training), answer)
 
 
 def _lock(lock: Lock) -> dict[str, str]:
