@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
-    store = StudyStore(open_database(Settings().reader_studies))
+    engine = open_database(Settings().reader_studies)
     try:
-        arguments.run(store, arguments)
+        arguments.run(StudyStore(engine), arguments)
     except ValidationError as error:
         message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = "stopped; the same command goes on from here"
     else:
         return 0
+    finally:
+        engine.dispose()
     sys.stderr.write(f"{parser.prog}: error: {message}\n")
     return 2
 

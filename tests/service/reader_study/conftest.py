@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bright import SIDE, png
+from postgres import find_postgres, running_postgres
+
+from service.pipeline import Pipeline
+from service.reader_study.cases import read_cases
+from service.reader_study.freeze import Terms, freeze_cases, open_study, plan_of
+from service.reader_study.rows import open_database
+from service.reader_study.store import StudyStore
+from service.settings import Settings
+
+CLASSES = ("bright", "dark", "middle")
+
+
+def write_folder(folder: Path, count: int = 6, training: int = 2) -> Path:
+    """Images from dark to bright, with their `cases.csv`; the first ones are for training."""
+    folder.mkdir()
+    lines = ["file,truth,training"]
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 20, (SIDE, SIDE))
+        level = 30 + 200 * number // count
+        (folder / f"john-doe-{number}.png").write_bytes(png((level + noise).astype(np.uint8)))
+        truth = CLASSES[number % 2]
+        lines.append(f"john-doe-{number}.png,{truth},{'yes' if number < training else 'no'}")
+    (folder / "cases.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def pipeline(write_bundle) -> Pipeline:
+    return Pipeline(Settings(models=write_bundle("bright").parent, threads=1, device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    programs = find_postgres()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
+    with running_postgres(programs) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request, tmp_path):
+    if request.param == "sqlite":
+        engine = open_database(f"sqlite:///{tmp_path / 'studies.sqlite'}")
+    else:
+        engine = open_database(request.getfixturevalue("postgres"))
+    yield engine
+    store = StudyStore(engine)
+    for study in store.studies():
+        store.delete(study)
+    engine.dispose()
+
+
+Make = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def make(tmp_path, pipeline) -> Make:
+    """Makes a study of the folder `cases`; gives the readers' codes."""
+    folder = write_folder(tmp_path / "cases")
+
+    def make(engine, *, name="trial", design="crossover", washout_days=28.0, readers=("anna", "ben"), seed=1):
+        store = StudyStore(engine)
+        cases = read_cases(folder / "cases.csv", folder, CLASSES)
+        terms = Terms(name, design, washout_days, seed, readers, "bright")
+        study = store.add(plan_of(terms, cases, pipeline))
+        assert len(list(freeze_cases(store, study, cases, pipeline))) == len(cases)
+        return dict(open_study(store, study))
+
+    return make
