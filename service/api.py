@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.case_routes import add_case_routes
 from service.errors import InvalidParameter, RadiolucentError, TooLarge
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
@@ -23,6 +24,7 @@ from service.job_routes import add_job_routes
 from service.job_store import JobStore
 from service.jobs import JobWorker
 from service.observability import ERRORS, STAGE_SECONDS, logger
+from service.page_routes import add_page_routes
 from service.pipeline import PREDICT, Wish
 from service.reader_study.readings import ReadingStore
 from service.reader_study.routes import add_reader_study_routes
@@ -45,6 +47,7 @@ _DESCRIBED = (
     "labels",
     "findings",
     "default_explanation",
+    "provenance",
     "evaluation",
     "profiles",
     "intended_use",
@@ -69,6 +72,8 @@ def make_api(version: str) -> FastAPI:
     add_job_routes(api)
     add_study_routes(api)
     add_reader_study_routes(api)
+    add_case_routes(api)
+    add_page_routes(api)
     return api
 
 
@@ -134,6 +139,7 @@ def _described(model: Model) -> ModelDescription:
                 method=name,
                 exact=method.exact,
                 meaning=method.meaning,
+                unit=method.unit,
                 source=method.source,
                 tier=model.costs.tier(method),
                 typical_ms=round(model.costs.of(method, Options()), 1),
@@ -242,7 +248,7 @@ class Guard:
 
 
 class Edge:
-    """Around BentoML's own routes: readiness that says which bundles serve, and problems instead of plain text.
+    """Around BentoML's own routes: the page, readiness that says which bundles serve, problems instead of plain text.
 
     /readyz answers 503 where no bundle is served, else 200, with the refused ones by name.
     """
@@ -261,6 +267,8 @@ class Edge:
             ready = Readiness(ready=bool(registry.models), models=tuple(registry.models), refused=registry.refused)
             status = 200 if ready.ready else 503
             await Response(ready.model_dump_json(), status, media_type="application/json")(scope, receive, send)
+        elif scope["path"] == "/":  # BentoML's own page there asks other hosts for scripts
+            await self.api(scope, receive, send)
         else:
             await self.app(scope, receive, _with_problems(scope, receive, send))
 

@@ -126,7 +126,7 @@ class Pipeline:
         manifest = served.bundle.manifest
         method = self.check(model, len(uploads), wish, inline=job is None)
         files = await asyncio.gather(
-            *(self._in_thread(partial(_read, number, upload, manifest)) for number, upload in enumerate(uploads))
+            *(self.in_thread(partial(_read, number, upload, manifest)) for number, upload in enumerate(uploads))
         )
         decoded = [row for rows in files for row in rows]
         readable = [row for row in decoded if isinstance(row, _Read)]
@@ -138,7 +138,7 @@ class Pipeline:
         inference_end = perf_counter()
         explaining = partial(_explain_all, readable, answers, wish, served, method, self.view(served, job), job)
         if method is None or method.budget == 0:
-            found = await self._in_thread(explaining)
+            found = await self.in_thread(explaining)
         else:
             found = await self.explain_slowly(explaining, bounded=job is None)
         ready = iter(found)
@@ -213,7 +213,8 @@ class Pipeline:
         finally:
             self._explaining -= bounded
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """In one of the threads for decoding and drawing, of which there are few."""
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(self.settings.decode_threads)
         return await anyio.to_thread.run_sync(call, limiter=self._threads)

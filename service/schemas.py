@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.bundle import Estimate, Evaluation, Finding, Kind, Label, Profile, Reduced
+from service.bundle import Estimate, Evaluation, Finding, Kind, Label, Profile, Provenance, Reduced
 from service.errors import RadiolucentError
 from service.types import Stopped
 
@@ -32,6 +32,7 @@ class MethodDescription(_Answer):
     method: str
     exact: bool = Field(description="computes its definition to rounding error; otherwise it is sampled or learned")
     meaning: str = Field(description="what the values are, and their unit")
+    unit: str = Field(description="of the values, in the singular; empty where they have none")
     source: str
     tier: Literal["inline", "budgeted", "job"] = Field(
         description="inline: within a second; budgeted: to be waited for; job: only by POST /v1/explanations, unless "
@@ -56,6 +57,7 @@ class ModelDescription(ModelName):
     explanations: tuple[MethodDescription, ...]
     default_explanation: str
     grid: tuple[int, int] = Field(description="rows and columns of a class activation map")
+    provenance: Provenance
     evaluation: Evaluation
     profiles: dict[Reduced, Profile]
     intended_use: str

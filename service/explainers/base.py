@@ -114,6 +114,7 @@ class Method:
         name: in the API.
         exact: it computes its definition to rounding error (given a budget that suffices).
         meaning: what its values are, and in which unit.
+        unit: of the values, in the singular; empty where they have none.
         source: the paper.
         explain: the function.
         outputs: outputs of the model's graph that it reads, besides the logits.
@@ -135,6 +136,7 @@ class Method:
     per_target: bool = False
     targeted: bool = True
     linear_head: bool = False
+    unit: str = "logit"
 
 
 class Model(Protocol):

@@ -35,4 +35,5 @@ METHOD = Method(
     explain=read_off("eigencam", read),
     outputs=frozenset({"gram", "strength"}),
     targeted=False,
+    unit="",
 )

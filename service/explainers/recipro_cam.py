@@ -40,6 +40,7 @@ METHOD = Method(
     name="recipro-cam",
     exact=True,
     meaning="what a cell of the feature maps alone does to the target's probability",
+    unit="probability",
     source="Byun and Lee, CVPR workshops 2024, arXiv:2209.14074",
     explain=read_off("recipro-cam", read),
     linear_head=True,

@@ -51,6 +51,7 @@ METHOD = Method(
     name=NAME,
     exact=False,
     meaning="mean gradient of the target's logit over noisy copies of the image, in logits per grey level",
+    unit="logit per grey level",
     source="Smilkov et al. 2017, arXiv:1706.03825",
     explain=explain,
     gradients=True,

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.frames import quantised, window
 from service.types import Frame
-
-_STEPS = 65_535
 
 
 class PixelLayout(BaseModel):
@@ -41,17 +40,19 @@ class PackedPixels:
 def pack(frame: Frame) -> PackedPixels:
     """Pack a frame.
 
-    8-bit pixels stay as they are. Others are spread over 16 bits between their extremes, which loses nothing of what a
-    scanner stores in 16 bits or fewer, and are shown between their percentiles 0.5 and 99.5, as in overlays.
+    8-bit pixels stay as they are; others become 16 bits (`service.frames.quantised`), which loses nothing of what a
+    scanner stores, and are shown between their percentiles 0.5 and 99.5, as in overlays.
     """
-    height, width = frame.pixels.shape
-    if frame.pixels.dtype == np.uint8:
-        stored, bits, slope, intercept, window = frame.pixels, 8, 1.0, 0.0, (0.0, 255.0)
-    else:
-        low, dark, light, high = (float(value) for value in np.percentile(frame.pixels, (0, 0.5, 99.5, 100)))
-        bits, slope, intercept, window = 16, max(high - low, 1e-6) / _STEPS, low, (dark, max(light, dark + 1e-6))
-        stored = np.round((frame.pixels.astype(np.float64) - low) / slope).astype("<u2")
-    layout = PixelLayout(width=width, height=height, bits=bits, slope=slope, intercept=intercept, window=window)
+    stored, slope, intercept = quantised(frame.pixels)
+    height, width = stored.shape
+    layout = PixelLayout(
+        width=width,
+        height=height,
+        bits=8 * stored.itemsize,
+        slope=slope,
+        intercept=intercept,
+        window=window(frame.pixels),
+    )
     return PackedPixels(layout, zlib.compress(np.ascontiguousarray(stored).tobytes(), 6))
 
 

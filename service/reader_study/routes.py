@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
@@ -10,9 +11,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import Response
 
 from service.errors import UnknownReader
+from service.explainers import METHODS
 from service.forms import PROBLEM
+from service.page_routes import PageFiles
 from service.reader_study.opinion import ITEMS, Draft, Opinion, check_complete, check_possible
-from service.reader_study.page import add_page
 from service.reader_study.readings import Reader, ReadingStore
 from service.reader_study.schemas import (
     AnswerSaved,
@@ -59,7 +61,14 @@ ReadingField = Annotated[Reading, Depends(_reading)]
 
 def add_reader_study_routes(api: FastAPI) -> None:
     """Add the page and its routes. `api.state.readings` must be set before the first request (`ReadingStore`)."""
-    add_page(api)
+    files = PageFiles(Path(__file__).with_name("pages"))
+
+    @api.get("/study", include_in_schema=False)
+    @api.get("/study/", include_in_schema=False)
+    async def page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
+
+    api.mount("/study", files)
 
     @api.get(_PATH, response_model=SessionAnswer, responses=_ANSWERS, summary="Where the reader is in the study")
     def session(request: Request, reader: ReaderField) -> Response:
@@ -147,5 +156,12 @@ def _case(store: ReadingStore, reader: Reader, reading: Reading, count: int) -> 
 
 def _prediction(found: ImageAnswer) -> ShownPrediction:
     (explanation,) = found.explanations
-    shown = ShownMap(region=found.region, **explanation.model_dump(include={"method", "target", "shape", "saliency"}))
+    shown = ShownMap(
+        method=explanation.method,
+        unit=METHODS[explanation.method].unit,
+        target=explanation.target,
+        shape=explanation.shape,
+        saliency=explanation.saliency,
+        region=found.region,
+    )
     return ShownPrediction(label=found.label, probabilities=found.probabilities, map=shown)

@@ -28,6 +28,7 @@ class ShownMap(_Answer):
     """The explanation: rows of cells, top first, that cover `region` (x, y, width, height in pixels) in equal parts."""
 
     method: str
+    unit: str
     target: str
     shape: tuple[int, int]
     saliency: list[list[float]]

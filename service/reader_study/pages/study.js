@@ -4,7 +4,7 @@ import { ActiveClock } from "./clock.js";
 import { Client, Problem } from "./client.js";
 import { Drafts } from "./drafts.js";
 import { CaseForm, showPrediction } from "./form.js";
-import { Viewer } from "./viewer.js";
+import { Viewer } from "/page/viewer.js";
 
 const CODE = "radiolucent-reader-code"; // of this tab alone: closing it forgets the code
 const SECTIONS = ["sign-in", "welcome", "reading", "washout", "finished"];
@@ -113,7 +113,7 @@ function showImage({ pixels: layout, prediction }, pixels) {
     const [rows, columns] = prediction.map.shape;
     const display = session.classes.find((one) => one.name === prediction.map.target)?.display ?? prediction.map.target;
     map = { rows, columns, values: Float32Array.from(prediction.map.saliency.flat()), region: prediction.map.region,
-      title: `Evidence for: ${display}`, unit: "evidence" };
+      title: `Evidence for: ${display}`, unit: prediction.map.unit };
     showPrediction(find("model"), prediction, session.classes);
     find("heat-shown").checked = true;
   }

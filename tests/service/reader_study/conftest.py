@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,13 +30,6 @@ def write_folder(folder: Path, count: int = 6, training: int = 2) -> Path:
         lines.append(f"john-doe-{number}.png,{truth},{'yes' if number < training else 'no'}")
     (folder / "cases.csv").write_text("\n".join(lines))
     return folder
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

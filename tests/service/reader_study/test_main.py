@@ -3,21 +3,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import httpx
 import pytest
-from processes import kill_tree
+from serving import Service, free_port
 
 from service.reader_study.__main__ import main
 from service.reader_study.opinion import ITEMS
 
 from .conftest import write_folder
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -88,34 +81,15 @@ def test_the_example_is_a_study_that_can_be_made(tmp_path, settings, capsys):
     assert main(["example", str(folder)]) == 2
 
 
-def start(port: int, log: Path) -> tuple[subprocess.Popen[bytes], httpx.Client]:
-    command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent", "--host", "127.0.0.1"]
-    with log.open("ab") as file:
-        process = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, stdout=file, stderr=file)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
-    for _ in range(240):
-        try:
-            client.get("/readyz")
-            return process, client
-        except httpx.TransportError:
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.25)
-    raise AssertionError(log.read_text())
-
-
-def stop(process: subprocess.Popen[bytes], sign: signal.Signals) -> None:
-    kill_tree(process.pid, sign)
-    process.wait(30)
-
-
 @pytest.mark.server
-def test_a_service_killed_in_the_middle_of_a_reading_loses_nothing(tmp_path, settings, capsys, free_port):
+def test_a_service_killed_in_the_middle_of_a_reading_loses_nothing(tmp_path, settings, capsys):
     folder = write_folder(tmp_path / "pilot")
     assert main(create(folder)) == 0
     code = re.search(r"R01 .*#(\S+)", capsys.readouterr().out)[1]
     bearer = {"Authorization": f"Bearer {code}"}
     log = tmp_path / "log.txt"
-    process, client = start(free_port, log)
+    service = Service(free_port(), log)
+    client = service.start()
     try:
         first = client.post("/v1/reading/next", headers=bearer).json()["case"]
         ratings = dict.fromkeys(ITEMS, 2) if first["arm"] == "with" else {}
@@ -126,9 +100,8 @@ def test_a_service_killed_in_the_middle_of_a_reading_loses_nothing(tmp_path, set
         path = f"/v1/reading/cases/{second['id']}"
         assert client.put(f"{path}/draft", headers=bearer, json=draft).json() == {"revision": 7}
     finally:
-        stop(process, signal.SIGKILL)
-        client.close()
-    process, client = start(free_port, log)
+        service.stop(signal.SIGKILL)
+    client = service.start()
     try:
         session = client.post("/v1/reading/next", headers=bearer).json()
         assert (session["done"], session["case"]["id"]) == (1, second["id"])
@@ -139,8 +112,7 @@ def test_a_service_killed_in_the_middle_of_a_reading_loses_nothing(tmp_path, set
         again = client.post(f"/v1/reading/cases/{first['id']}/answer", headers=bearer, json=said)
         assert again.status_code == 200
     finally:
-        stop(process, signal.SIGINT)
-        client.close()
+        service.stop()
     text = log.read_text()
     assert not [secret for secret in (code, "half a thought", "john-doe", second["id"]) if secret in text]
     assert os.path.getsize(tmp_path / "studies.sqlite") > 0

@@ -220,13 +220,14 @@ def test_the_page_may_load_nothing_from_elsewhere(client):
         assert answer.status_code == 200, part
         assert answer.headers["content-security-policy"] == policy
         assert not re.search(r"https?://", answer.text), part
-        parts += [
-            f"/study/{name}" for name in re.findall(r'from "\./([\w.]+)"', answer.text) if f"/study/{name}" not in seen
-        ]
-    assert {"/study/study.js", "/study/viewer.js", "/study/theme.css", "/study/colours.js"} <= seen
+        folder = part.rsplit("/", 1)[0]
+        imported = re.findall(r'from "(\./|/page/)([\w.]+)"', answer.text)
+        names = {f"{folder}/{name}" if place == "./" else f"{place}{name}" for place, name in imported}
+        parts += names - seen
+    assert {"/study/study.js", "/page/viewer.js", "/page/theme.css", "/page/colours.js"} <= seen
     again = client.get("/study", headers={"If-None-Match": page.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
-    for stranger in ("/study/page.py", "/study/..%2Fpage.py", "/study/%2e%2e/plan.py"):
+    for stranger in ("/study/plan.py", "/study/..%2Fplan.py", "/study/%2e%2e/plan.py"):
         assert client.get(stranger).status_code == 404
 
 

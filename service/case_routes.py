@@ -1,0 +1,79 @@
+"""The HTTP API of what a reader looks at: frames to view, an example, and a report of one case on one page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, File, Form, Request, UploadFile
+from starlette.responses import Response
+
+from service.errors import InvalidParameter
+from service.forms import PROBLEMS, ModelField, pipeline_of, wish_of
+from service.frames import FramesAnswer, frames_answer
+from service.imaging import read_frames
+from service.pipeline import Upload, Wish
+from service.schemas import ImageFailure
+
+ImageField = Annotated[UploadFile, File(description="One file: PNG, JPEG or DICOM.")]
+
+
+def add_case_routes(api: FastAPI) -> None:
+    """Add the routes. `api.state.pipeline` must be set before the first request."""
+
+    @api.post(
+        "/v1/frames",
+        summary="Decode a file: the frames as the models see them before cropping",
+        response_model=FramesAnswer,
+        responses=PROBLEMS,
+    )
+    async def frames(request: Request, image: ImageField) -> Response:
+        content = await image.read()
+        body = await pipeline_of(request).in_thread(lambda: frames_answer(content).model_dump_json())
+        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    @api.post(
+        "/v1/report",
+        summary="Predict, explain, and put the case on one page",
+        response_class=Response,
+        responses={200: {"description": "PDF", "content": {"application/pdf": {}}}, **PROBLEMS},
+    )
+    async def report(
+        request: Request,
+        model: ModelField,
+        image: ImageField,
+        wish: Annotated[Wish, Depends(wish_of)],
+        frame: Annotated[int, Form(ge=1, description="Which frame of the file.")] = 1,
+    ) -> Response:
+        body = await _report(request, model, Upload("image", await image.read()), wish, frame)
+        return Response(body, media_type="application/pdf", headers={"Cache-Control": "no-store"})
+
+    @api.get(
+        "/v1/examples/series.zip",
+        summary="A DICOM series made from one slice of a template, to try POST /v1/studies with",
+        response_class=Response,
+        responses={200: {"description": "Zip of DICOM instances", "content": {"application/zip": {}}}},
+    )
+    async def series(request: Request) -> Response:
+        from service.example_series import example_series  # who looks at no example needs none
+
+        return Response(await pipeline_of(request).in_thread(example_series), media_type="application/zip")
+
+
+async def _report(request: Request, model: str, upload: Upload, wish: Wish, number: int) -> bytes:
+    from service.report import ReportedCase, case_report  # fpdf is loaded with the first report
+
+    pipeline = pipeline_of(request)
+    pipeline.check(model, 1, wish)
+    if wish.target == ("all",):
+        raise InvalidParameter("target: a report shows one map; name one class, or `predicted`")
+    frames = await pipeline.in_thread(lambda: read_frames(upload.content, upload.name))
+    if number > len(frames):
+        raise InvalidParameter(f"frame: the file has {len(frames)}")
+    result = await pipeline.answer(request.state.request_id, model, [upload], replace(wish, overlay=True))
+    found = result.results[number - 1]
+    if isinstance(found, ImageFailure):
+        raise InvalidParameter(f"target: {found.error.detail}")
+    bundle = pipeline.registry.model(model).bundle
+    case = ReportedCase(frames[number - 1], number, len(frames), found, bundle, result.request_id)
+    return await pipeline.in_thread(lambda: case_report(case))
