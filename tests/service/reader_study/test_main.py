@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 from serving import Service, free_port
