@@ -9,7 +9,7 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve test lint train export load pacs pacs-kill fuzz bento locks clean
+.PHONY: help serve test browser lint train export load pacs pacs-kill fuzz bento locks clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ train: $(FULL)/.complete ## train: make train CONFIG=training/configs/brain-mri-
 
 export: $(FULL)/.complete ## export: make export CHECKPOINT=... OUT=models/NAME [REPORT=...]
 	$(FULL)/bin/python -m export $(CHECKPOINT) $(OUT) $(if $(REPORT),--report $(REPORT))
+
+browser: $(FULL)/.complete ## the page in a real Chromium (Debian: apt install chromium)
+	$(FULL)/bin/python -m pytest tests/browser
 
 load: $(FULL)/.complete ## load-test a started service; reports in reports/
 	mkdir -p reports

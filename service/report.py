@@ -16,7 +16,7 @@ from service.schemas import RESEARCH_NOTICE, ExplanationAnswer, ImageAnswer
 from service.types import Frame
 
 _MARGIN, _WIDTH, _BOTTOM = 14.0, 182.0, 283.0  # mm, of an A4 page
-_GAP, _TALLEST = 6.0, 100.0
+_GAP, _TALLEST = 6.0, 88.0
 _INK, _PALE, _ACCENT, _TRACK = (23, 32, 38), (90, 103, 112), (10, 99, 117), (226, 232, 235)
 _QUALITY = {
     "pointing_game": "peak inside the outlined lesion",
@@ -112,7 +112,7 @@ def _pictures(pdf: FPDF, case: ReportedCase) -> None:
     grey = display_grey(case.frame)
     width = min((_WIDTH - _GAP) / 2, _TALLEST * grey.shape[1] / grey.shape[0])
     top, second = pdf.get_y(), _MARGIN + (_WIDTH + _GAP) / 2
-    left = pdf.image(Image.fromarray(grey), _MARGIN, top, w=width, alt_text="the image")
+    left = pdf.image(Image.fromarray(grey), _MARGIN + pdf.c_margin, top, w=width, alt_text="the image")
     overlay = base64.b64decode(shown.overlay)
     right = pdf.image(overlay, second, top, w=width, alt_text="the image with the evidence in colour")
     pdf.set_y(top + max(left.rendered_height, right.rendered_height) + 3)
@@ -132,6 +132,7 @@ def _probabilities(pdf: FPDF, case: ReportedCase) -> None:
         pdf.rect(_MARGIN + 48, y + 1.2, max(0.2, 110 * share), 2.8, "F")
         pdf.set_x(_MARGIN + 162)
         pdf.cell(20, 5, f"{share:.1%}", align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    pdf.ln(1)
     for finding in manifest.findings:
         found = answer.findings[finding.name]
         verdict = "reported: at or above" if found.present else "not reported: below"

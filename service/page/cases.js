@@ -46,8 +46,10 @@ export class Case {
     this.preview = null;
     /** @type {Answer | null} */
     this.answer = null;
-    /** @type {any[]} why no rule chose a model */
+    /** @type {any[]} why rules did not choose their models for a series */
     this.mismatches = [];
+    /** @type {string[] | null} models that the rules chose; null where they were not asked */
+    this.ruled = null;
     this.slice = 0;
     /** @type {Wish | null} what is looked at */
     this.wish = null;
@@ -126,7 +128,7 @@ export class Desk extends EventTarget {
 
   /** Predict, and explain by the model's default method. @param {Case} one @param {string} [model] insists on it */
   async predict(one, model = "") {
-    Object.assign(one, { state: "predicting", problem: "", mismatches: [] });
+    Object.assign(one, { state: "predicting", problem: "" });
     this.#tell(one);
     try {
       const whole = one.frames.length > 1;
@@ -188,8 +190,11 @@ export class Desk extends EventTarget {
     const { series } = await study(one.files, { model, ...wish }, signal);
     const [found] = series;
     const [answer] = found?.answers ?? [];
-    if (!answer) {
+    if (!model) {
       one.mismatches = found?.mismatches ?? [];
+      one.ruled = found?.answers.map((each) => each.model.id) ?? [];
+    }
+    if (!answer) {
       if (!one.mismatches.length) throw new Error(found?.left_out[0]?.reason ?? "nothing of the series can be answered");
       return null;
     }
@@ -197,7 +202,7 @@ export class Desk extends EventTarget {
       one.frames.find((each) => each.instance === instance && each.number === frame));
     const slices = answer.slices.map((slice) => ({ ...slice, maps: new Map([[keyOf(asked(slice.explanation)), slice.explanation]]) }));
     const left = found.left_out.length ? [`${found.left_out.length} of the instances are left out: ${found.left_out[0].reason}`] : [];
-    const insisted = model && found.mismatches.some((mismatch) => mismatch.model === model)
+    const insisted = one.ruled && !one.ruled.includes(answer.model.id)
       ? ["no rule chose this model for this series: do not rely on the prediction"] : [];
     return { ...answer, warnings: insisted, notes: [...found.notes, ...answer.notes, ...left], slices,
       explained: answer.slices[0].explanation.target };

@@ -27,17 +27,22 @@ const ACCURACY = {
  * @param {any} model as GET /v1/models describes it; null where none answered
  * @param {string} notice of research use
  * @param {Object<string, (...arguments: any[]) => void>} act what buttons do: png, npz, json, pdf, insist, slice
+ * @param {any[]} models that are served: what is shown while nothing is open
  */
-export function showFindings(panel, one, model, notice, act) {
+export function showFindings(panel, one, model, notice, act, models) {
   const opened = new Set([...panel.querySelectorAll("details[open]")].map((each) => each.id));
-  panel.replaceChildren(...(one ? sections(one, model, act) : welcome()), element("p.notice", {}, notice));
+  panel.replaceChildren(...(one ? sections(one, model, act) : welcome(models)), element("p.notice", {}, notice));
   for (const each of panel.querySelectorAll("details")) each.open = opened.has(each.id);
 }
 
-function welcome() {
+function welcome(models) {
+  const served = models.map(({ title, kind, evaluation: { metrics, images } }) => element("li", {},
+    element("strong", {}, title), element("p.small.muted", {}, kind.description,
+      metrics.accuracy ? ` Accuracy ${interval(metrics.accuracy)} on ${images} test images.` : "")));
   return [
     element("h2", {}, "A prediction, and the evidence for it"),
     element("p.muted", {}, "Open an image to see what the model calls it, how sure it is, and which parts of the image speak for it."),
+    element("h3", {}, "Models served here"), element("ul.models", {}, ...served),
   ];
 }
 
@@ -92,9 +97,9 @@ function verdict(one, model, act) {
       element("p.muted", {}, `calibrated confidence ${percent(answer.probabilities[answer.label])}${pooled ? ", of the whole series" : ""}`)),
     element("ul.bars", { "aria-label": "Class probabilities" }, ...bars),
     ...findings,
-    element("p.small.muted", {}, `Of test images given some confidence, about that share were right`
+    element("p.small.muted", {}, "Calibrated: of test images given some confidence, about that share was called right"
       + (error ? ` (off by ${(100 * error.value).toFixed(1)} points on average, single slices)` : "")
-      + ". It is divided among these classes only: anything else is still called one of them."),
+      + ". The 100 % are divided among these classes: anything else is still called one of them."),
     pooled && sliceVerdict(one, display),
     answer.notes.length > 0 && element("details", { id: "notes" }, element("summary", {}, `Notes (${answer.notes.length})`),
       element("ul.reasons.small", {}, ...answer.notes.map((note) => element("li", {}, note)))),
@@ -112,7 +117,7 @@ function evidence(one, model) {
   const map = one.answer.slices[one.slice].maps.get([method, target, against].join("|"));
   const display = (name) => model.labels.find((label) => label.name === name).display;
   const measures = Object.entries(QUALITY).filter(([name]) => name in described.quality);
-  const rows = measures.map(([name, [words, better]]) => [words, `${interval(described.quality[name])}`, `${better} is better`]);
+  const rows = measures.map(([name, [words, better]]) => [`${words} (${better} is better)`, interval(described.quality[name])]);
   return element("section", {},
     element("h3", {}, `Evidence for ${display(target)}${against ? `, and not ${display(against)}` : ""}`),
     element("p.evidence-note", {}, "Evidence for the prediction, not a lesion outline."),
@@ -120,7 +125,7 @@ function evidence(one, model) {
       element("span.muted", {}, described.source)),
     map && element("p.small.muted", {}, worth(map)),
     element("details", { id: "quality" }, element("summary", {}, "How good are such maps?"),
-      rows.length ? table(["Measured on the test part", "value (95 %)", ""], rows) : element("p.small", {}, "Not measured."),
+      rows.length ? table(["Measured on the test part", "value (95 %)"], rows) : element("p.small", {}, "Not measured."),
       model.evaluation.localisation.pointing_game_random && element("p.small.muted", {},
         `By chance the peak lies inside an outline with probability ${short(model.evaluation.localisation.pointing_game_random.value)}.`)));
 }

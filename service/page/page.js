@@ -33,7 +33,7 @@ async function start() {
     byId("desk").classList.toggle("is-empty", !desk.cases.length);
     worklist.update(reading.current);
     showAsked(reading, desk);
-    showFindings(byId("findings"), reading.current, reading.model, notice, actions(desk, reading, notice));
+    showFindings(byId("findings"), reading.current, reading.model, notice, actions(desk, reading, notice), models);
     describe(reading);
   };
   reading.addEventListener("change", show);
@@ -64,11 +64,14 @@ function takeFiles(desk) {
   picked("folder");
   for (const id of ["pick", "empty-pick"]) byId(id).addEventListener("click", () => byId("files").click());
   byId("pick-folder").addEventListener("click", () => byId("folder").click());
-  const load = () => Promise.all(EXAMPLES.map(async ({ path, ...known }) => {
-    const model = desk.models.has(known.model) ? known.model : "";
-    await add([{ name: known.name, file: await service.bundled(path) }], { ...known, model });
-  })).catch((error) => showProblem(error.message));
-  for (const id of ["examples", "empty-examples"]) byId(id).addEventListener("click", load);
+  const load = async () => {
+    const files = await Promise.all(EXAMPLES.map(({ path }) => service.bundled(path)));
+    await Promise.all(EXAMPLES.map((known, index) => {
+      const model = desk.models.has(known.model) ? known.model : "";
+      return add([{ name: known.name, file: files[index] }], { ...known, model });
+    }));
+  };
+  for (const id of ["examples", "empty-examples"]) byId(id).addEventListener("click", () => load().catch((error) => showProblem(error.message)));
   document.addEventListener("paste", (event) => add(named(event.clipboardData.files)));
   let depth = 0;
   const over = (by) => (event) => {

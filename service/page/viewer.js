@@ -29,7 +29,7 @@ import { panesOf, Placement, scaleBar } from "./placement.js";
 
 /** @type {Settings} */
 export const DEFAULTS = Object.freeze({
-  colours: "inferno", opacity: 0.6, threshold: 0.1, show: "colour", smooth: true, compare: "off", split: 0.5, tool: "window",
+  colours: "inferno", opacity: 0.5, threshold: 0.1, show: "colour", smooth: true, compare: "off", split: 0.5, tool: "window",
 });
 
 /**

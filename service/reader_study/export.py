@@ -92,7 +92,7 @@ def _reading(reader: str, reading: Reading) -> Sequence[object]:
     opinion = Opinion.model_validate_json(reading.opinion)
     return (
         *(reader, reading.case, reading.arm, reading.period, reading.position),
-        *(opinion.diagnosis, opinion.confidence, f"{opinion.active_seconds:.3f}"),
+        *(opinion.diagnosis, opinion.confidence, f"{max(opinion.active_seconds, 0.001):.3f}"),
         *(opinion.ratings.get(item, "") for item in ITEMS),
         *(opinion.comment, _iso(reading.started), _iso(reading.answered), int(reading.training)),
     )

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bright import SIDE, png, write_bundle_into
-from playwright.sync_api import BrowserType, Page, expect, sync_playwright
-from serving import Service, free_port
+from playwright.sync_api import Page, expect
+from serving import ROOT, Service, free_port
 
 from service.reader_study.__main__ import main
 
-CHROMIUM = "/usr/bin/chromium"
 ITEMS = ("clear", "plausible", "relevant", "useful", "trust")
 TRUTHS = ["dark", "bright", "dark", "bright", "dark", "bright"]
 
@@ -55,9 +55,11 @@ def links(service, tmp_path_factory) -> Iterator[str]:
         lines.append(f"{number}.png,{truth},{'yes' if number < 2 else 'no'}")
     (folder / "cases.csv").write_text("\n".join(lines))
     command = ["create", str(folder), "--model", "bright", "--readers", "20", "--address", service.address]
-    with redirect_stdout(StringIO()) as told:
-        assert main(command) == 0
-    return iter(re.findall(r"http\S+#\S+", told.getvalue()))
+    done = subprocess.run(
+        [sys.executable, "-m", "service.reader_study", *command], cwd=ROOT, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    return iter(re.findall(r"http\S+#\S+", done.stdout))
 
 
 @pytest.fixture
@@ -65,22 +67,15 @@ def link(links) -> str:
     return next(links)
 
 
-@pytest.fixture(scope="module")
-def chromium(links) -> Iterator[BrowserType]:
-    """After `links`: Playwright keeps an event loop of its own in this thread."""
-    with sync_playwright() as playwright:
-        yield playwright.chromium
-
-
 @pytest.fixture
-def page(chromium) -> Iterator[Page]:
-    browser = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+def page(browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda line: faults.append(line.text) if "Content Security Policy" in line.text else None)
     yield page
-    browser.close()
+    context.close()
     assert faults == []
 
 
@@ -215,10 +210,10 @@ def test_a_service_killed_in_the_middle_of_a_case_loses_nothing(page, service, l
     assert row["comment"] == "kept by the service; typed after its death"
 
 
-def test_service_and_browser_may_both_die(chromium, service, link, tmp_path):
+def test_service_and_browser_may_both_die(browser, service, link, tmp_path):
     profile = tmp_path / "profile"
-    options = {"executable_path": CHROMIUM, "args": ["--no-sandbox"]}
-    first = chromium.launch_persistent_context(profile, **options)
+    options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
+    first = browser.browser_type.launch_persistent_context(profile, **options)
     page = first.pages[0]
     begin(page, link)
     place = where(page)
@@ -229,7 +224,7 @@ def test_service_and_browser_may_both_die(chromium, service, link, tmp_path):
     expect(page.locator("#kept")).to_have_text("Not saved yet; trying again")
     first.close()
     service.start()
-    second = chromium.launch_persistent_context(profile, **options)
+    second = browser.browser_type.launch_persistent_context(profile, **options)
     page = second.pages[0]
     begin(page, link)
     assert where(page) == place
@@ -240,11 +235,11 @@ def test_service_and_browser_may_both_die(chromium, service, link, tmp_path):
     second.close()
 
 
-def test_another_browser_goes_on_with_the_draft_of_the_service(chromium, page, link):
+def test_another_browser_goes_on_with_the_draft_of_the_service(browser, page, link):
     begin(page, link)
     page.locator("#comment").fill("begun elsewhere")
     expect(page.locator("#kept")).to_have_text("Saved")
-    other = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    other = browser.new_context()  # nothing of the first one's storage
     elsewhere = other.new_page()
     begin(elsewhere, link)
     expect(elsewhere.locator("#comment")).to_have_value("begun elsewhere")
