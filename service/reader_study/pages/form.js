@@ -138,6 +138,6 @@ export function showPrediction(element, prediction, classes) {
   element.replaceChildren(
     made("h3", {}, `The model says: ${display[prediction.label]}`),
     made("dl", { className: "bars" }, ...rows),
-    made("p", { className: "small muted" }, "Calibrated probabilities; the model can be wrong. The heat-map is evidence for its answer, not a lesion outline."),
+    made("p", { className: "small muted" }, "The model can be wrong. The heat-map is evidence for its answer, not a lesion outline."),
   );
 }
