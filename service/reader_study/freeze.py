@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import anyio
 import cv2
 import numpy as np
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from service.bundle import MANIFEST, Manifest, sha256
 from service.errors import InvalidParameter, UnreadableImage
@@ -76,11 +76,12 @@ def freeze_cases(
     """
     stored = store.case_codes(study)
     codes = case_codes(len(cases), study.plan.seed)
-    for code, case in zip(codes, cases, strict=True):
-        if code not in stored:
-            frozen, pixels = _freeze(code, case, study.plan, pipeline)
-            store.add_case(study, frozen, pixels)
-            yield frozen.answer
+    with start_blocking_portal() as portal:  # one event loop for all: the pipeline's queues belong to it
+        for code, case in zip(codes, cases, strict=True):
+            if code not in stored:
+                frozen, pixels = _freeze(code, case, study.plan, pipeline, portal)
+                store.add_case(study, frozen, pixels)
+                yield frozen.answer
 
 
 def open_study(store: StudyStore, study: Study) -> Mapping[str, str]:
@@ -100,7 +101,9 @@ def open_study(store: StudyStore, study: Study) -> Mapping[str, str]:
     return codes
 
 
-def _freeze(code: str, case: ListedCase, plan: StudyPlan, pipeline: Pipeline) -> tuple[FrozenCase, PackedPixels]:
+def _freeze(
+    code: str, case: ListedCase, plan: StudyPlan, pipeline: Pipeline, portal: BlockingPortal
+) -> tuple[FrozenCase, PackedPixels]:
     content = case.file.read_bytes()
     try:
         frames = read_frames(content, code)
@@ -109,7 +112,7 @@ def _freeze(code: str, case: ListedCase, plan: StudyPlan, pipeline: Pipeline) ->
     if len(frames) != 1:
         raise InvalidParameter(f"cases.csv, line {case.line}: {len(frames)} frames; a case is one image")
     frame = _cropped(frames[0], case)
-    answer = anyio.run(_answered, code, content if case.region is None else _png(frame), plan, pipeline)
+    answer = portal.call(_answered, code, content if case.region is None else _png(frame), plan, pipeline)
     if isinstance(answer, ImageFailure):
         raise InvalidParameter(f"cases.csv, line {case.line}: {answer.error.detail}")
     return FrozenCase(code, case.sha256, case.truth, case.training, answer), pack(frame)
