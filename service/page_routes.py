@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -43,8 +42,7 @@ class PageFiles(StaticFiles):
     ) -> Response:
         """With the headers, which hold for an unchanged file as well."""
         response = super().file_response(full_path, stat_result, scope, status_code)
-        headers: MutableMapping[str, str] = response.headers
-        headers.update(HEADERS)
+        response.headers.update(HEADERS)
         return response
 
 
@@ -52,8 +50,8 @@ def add_page_routes(api: FastAPI) -> None:
     """Add `/` and `/page/`."""
     files = PageFiles()
 
-    @api.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
+    api.add_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
     api.mount("/page", files)

@@ -60,7 +60,7 @@ export function showAsked(reading, desk) {
   const described = model.explanations.find((each) => each.method === wish.method);
   fill(byId("method"), methods, wish.method);
   fill(byId("target"), classes, wish.target);
-  fill(byId("against"), [["", "(nothing)"], ...classes.filter(([name]) => name !== wish.target)], wish.against);
+  fill(byId("against"), [["", "none"], ...classes.filter(([name]) => name !== wish.target)], wish.against);
   byId("against").disabled = !described.contrast || current.frames.length > 1;
   fill(byId("other-method"), methods, (other ?? wish).method);
   fill(byId("other-target"), classes, (other ?? wish).target);
@@ -91,11 +91,12 @@ function showProbe(viewer, probe) {
   if (probe && viewer.crosshair) say(text);
 }
 
-function probed({ column, row, value, map, saliency, cell }) {
+function probed({ column, row, value, map, saliency, interval, cell }) {
   const image = `x ${column}  y ${row}   image ${short(value)}`;
   if (!map) return image;
   if (saliency === null) return `${image}   outside of the map`;
-  return `${image}   map ${saliency > 0 ? "+" : ""}${short(saliency)} ${map.unit}   cell ${cell[0] + 1}, ${cell[1] + 1} of ${map.rows} × ${map.columns}`;
+  const sure = interval === null ? "" : ` ± ${short(interval)}`;
+  return `${image}   map ${saliency > 0 ? "+" : ""}${short(saliency)}${sure} ${map.unit}   cell ${cell[0] + 1}, ${cell[1] + 1} of ${map.rows} × ${map.columns}`;
 }
 
 function resolution({ frame, map }) {

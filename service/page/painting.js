@@ -22,6 +22,7 @@ import { contour } from "./contours.js";
  * @property {[number, number, number, number]} region x, y, width, height in pixels of the frame.
  * @property {string} title what the map is, such as "gradcam: glioma".
  * @property {string} unit of the values, such as "logit"; empty where they have none.
+ * @property {Float32Array | null} [interval] half-widths of the values' 95 % confidence intervals.
  * @property {number} [peak] value of the strongest colour; left out, the largest of this map.
  */
 

@@ -145,7 +145,8 @@ export class Reading extends EventTarget {
   #cells(explanation) {
     if (!this.converted.has(explanation)) {
       const [rows, columns] = explanation.shape;
-      this.converted.set(explanation, { rows, columns, values: Float32Array.from(explanation.saliency.flat()) });
+      const flat = (rows) => rows && Float32Array.from(rows.flat());
+      this.converted.set(explanation, { rows, columns, values: flat(explanation.saliency), interval: flat(explanation.interval) });
     }
     return this.converted.get(explanation);
   }

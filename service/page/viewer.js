@@ -1,6 +1,7 @@
 /** The viewer: a frame with a saliency map over it. It knows nothing of the page around it. */
 
-import { contoursOf, lettering, outline, paintColourBar, paintFrame, paintMap } from "./painting.js";
+import { annotate, paintCrosshair, paintDivider, stroke } from "./annotations.js";
+import { contoursOf, outline, paintFrame, paintMap } from "./painting.js";
 import { Gestures } from "./gestures.js";
 import { panesOf, Placement, scaleBar } from "./placement.js";
 
@@ -24,6 +25,7 @@ import { panesOf, Placement, scaleBar } from "./placement.js";
  * @property {number} value of the frame.
  * @property {SaliencyMap | null} map that is shown there.
  * @property {number | null} saliency the raw value of the map's cell there; null outside its region.
+ * @property {number | null} interval half-width of the value's 95 % confidence interval.
  * @property {[number, number] | null} cell row and column of it.
  */
 
@@ -173,12 +175,14 @@ export class Viewer extends EventTarget {
     if (column < 0 || row < 0 || column >= frame.width || row >= frame.height) return null;
     const map = this.#mapAt();
     const value = frame.pixels[row * frame.width + column] * frame.slope + frame.intercept;
-    if (!map) return { column, row, value, map: null, saliency: null, cell: null };
+    const here = { column, row, value, map, saliency: null, interval: null, cell: null };
+    if (!map) return here;
     const [x, y, width, height] = map.region;
     const cell = [Math.floor(((this.cursor[1] - y) / height) * map.rows), Math.floor(((this.cursor[0] - x) / width) * map.columns)];
     const inside = cell[0] >= 0 && cell[1] >= 0 && cell[0] < map.rows && cell[1] < map.columns;
-    return { column, row, value, map, saliency: inside ? map.values[cell[0] * map.columns + cell[1]] : null,
-      cell: inside ? cell : null };
+    if (!inside) return here;
+    const at = cell[0] * map.columns + cell[1];
+    return { ...here, saliency: map.values[at], interval: map.interval?.[at] ?? null, cell };
   }
 
   /** Paint everything anew, now. */
@@ -199,7 +203,7 @@ export class Viewer extends EventTarget {
     if (!this.scene) return;
     context.font = "12px system-ui, sans-serif";
     for (const pane of panesOf(this.scene, this.settings, width, height)) this.#paintPane(context, pane);
-    if (this.settings.compare === "swipe" && this.scene.other) this.#paintDivider(context, width, height);
+    if (this.settings.compare === "swipe" && this.scene.other) paintDivider(context, this.settings.split, width, height);
   }
 
   /** CSS pixels of the canvas. @returns {[number, number]} */
@@ -228,33 +232,15 @@ export class Viewer extends EventTarget {
     outlines.forEach((each) => stroke(context, { path: outline(each.map, each.level), colour: each.colour }, 1.4 * thin));
     if (this.crosshair && this.cursor) paintCrosshair(context, this.cursor, thin);
     context.restore();
-    this.#annotate(context, pane, map);
+    annotate(context, pane, this.settings.show === "hidden" ? null : map, this.settings, this.#hasOwnScale(pane));
+    if (pane.first) scaleBar(context, frame, this.placement.scale(pane), pane.clip[0] + 10, pane.clip[1] + pane.clip[3] - 12);
     context.restore();
   }
 
-  #annotate(context, pane, map) {
-    const [x, y, width, height] = pane.clip;
-    const shown = map && this.settings.show !== "hidden";
-    if (shown) {
-      context.textAlign = pane.titleRight ? "right" : "left";
-      lettering(context, map.title, pane.titleRight ? x + width - 10 : x + 10, y + 18);
-      context.textAlign = "left";
-      paintColourBar(context, map, this.settings, x + width - 6, y + height - 16, Math.min(150, height / 3));
-    }
-    if (pane.first) scaleBar(context, this.scene.frame, this.placement.scale(pane), x + 10, y + height - 12);
-  }
-
-  #paintDivider(context, width, height) {
-    const x = Math.round(this.settings.split * width);
-    context.fillStyle = "#fff";
-    context.fillRect(x - 1, 0, 2, height);
-    context.beginPath();
-    context.arc(x, height / 2, 9, 0, 7);
-    context.fill();
-    context.fillStyle = "#000";
-    context.textAlign = "center";
-    context.fillText("\u21d4", x, height / 2 + 4);
-    context.textAlign = "left";
+  /** While swiping, one bar serves both maps where their scales are the same. */
+  #hasOwnScale(pane) {
+    const { map, other } = this.scene;
+    return !(pane.first && this.settings.compare === "swipe" && other && map.peak === other.peak && map.unit === other.unit);
   }
 
   #grey() {
@@ -289,27 +275,4 @@ export class Viewer extends EventTarget {
   #tell(kind, detail) {
     this.dispatchEvent(new CustomEvent(kind, { detail }));
   }
-}
-
-function stroke(context, { path, colour, negative = false }, thin) {
-  context.setLineDash(negative ? [4 * thin, 3 * thin] : []);
-  context.lineWidth = 3.6 * thin;
-  context.strokeStyle = "rgba(0,0,0,0.65)";
-  context.stroke(path);
-  context.lineWidth = 1.7 * thin;
-  context.strokeStyle = colour;
-  context.stroke(path);
-  context.setLineDash([]);
-}
-
-function paintCrosshair(context, [x, y], thin) {
-  context.strokeStyle = "#fff";
-  context.lineWidth = 1.2 * thin;
-  const [gap, arm] = [4 * thin, 14 * thin];
-  context.beginPath();
-  for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-    context.moveTo(x + gap * dx, y + gap * dy);
-    context.lineTo(x + arm * dx, y + arm * dy);
-  }
-  context.stroke();
 }

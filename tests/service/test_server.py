@@ -98,6 +98,14 @@ def test_unknown_paths_are_problems(server, path):
     assert answer.json()["status"] == 404
 
 
+def test_the_page_is_ours_and_runs_no_foreign_script(server):
+    answer = server.get("/")
+    assert "<title>Radiolucent</title>" in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert server.get("/page/page.js").headers["content-type"].startswith("text/javascript")
+    assert server.head("/").status_code == 200
+
+
 def test_the_documentation_needs_no_other_host(server):
     page = server.get("/docs").text
     for asset in re.findall(r'(?:src|href)="([^"]+)"', page):
