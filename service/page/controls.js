@@ -52,7 +52,7 @@ export function showAsked(reading, desk) {
   for (const control of byId("asked").querySelectorAll("select")) control.disabled = !wish;
   const models = [...desk.models.values()].map(({ id, title }) => [id, title]);
   fill(byId("model"), current && !current.answer ? [["", "none"], ...models] : models, current?.model || desk.preferred);
-  byId("model").disabled = !current || current.state === "reading" || current.state === "predicting";
+  byId("model").disabled = !current?.frames.length || current.state === "reading" || current.state === "predicting";
   showSlices(current);
   if (!wish || !model) return;
   const classes = model.labels.map(({ name, display }) => [name, display]);

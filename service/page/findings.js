@@ -48,7 +48,7 @@ function welcome(models) {
 
 function sections(one, model, act) {
   const head = [element("h2", {}, one.name), one.note && element("p.notice", {}, one.note)];
-  if (one.state === "failed") return [...head, element("p.problem", { role: "alert" }, one.problem)].filter(Boolean);
+  if (one.state === "failed") return [...head, ...failure(one, act)].filter(Boolean);
   if (one.state !== "ready") return [...head, element("p.muted", {}, one.state === "reading" ? "Reading…" : "Predicting…")].filter(Boolean);
   if (!one.answer) return [...head, ...unmatched(one, act)].filter(Boolean);
   return [
@@ -59,6 +59,12 @@ function sections(one, model, act) {
     downloads(one, act),
     about(one, model),
   ].filter(Boolean);
+}
+
+/** Why, and another try where the file itself could be read. */
+function failure(one, act) {
+  const again = element("button", { type: "button", onclick: () => act.insist(one.model) }, "Try again");
+  return [element("p.problem", { role: "alert" }, one.problem), one.frames.length > 0 && element("div.row", {}, again)];
 }
 
 function unmatched(one, act) {

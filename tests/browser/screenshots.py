@@ -29,7 +29,7 @@ def desktop(browser: Browser, address: str) -> None:
 
 def comparison(browser: Browser, address: str) -> None:
     """Two classes beside each other on one scale, in light, with what is known of such maps."""
-    page = open_page(browser, address, 1200, 760, "light")
+    page = open_page(browser, address, 1180, 720, "light")
     load_examples(page)
     page.get_by_text("Side by side", exact=True).click()
     page.locator("#quality").evaluate("each => { each.open = true; }")

@@ -99,6 +99,9 @@ def test_a_service_that_is_gone_is_said_to_be(page):
     page.route("**/v1/explain", lambda route: route.abort())
     page.set_input_files("#files", SLICE)
     expect(page.locator("#findings .problem")).to_have_text("The service does not answer")
+    page.unroute("**/v1/explain")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#findings .label")).to_have_text("No tumour")
 
 
 @pytest.mark.parametrize("way", ["zip", "folder", "drop"])
