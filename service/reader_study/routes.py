@@ -61,14 +61,7 @@ ReadingField = Annotated[Reading, Depends(_reading)]
 
 def add_reader_study_routes(api: FastAPI) -> None:
     """Add the page and its routes. `api.state.readings` must be set before the first request (`ReadingStore`)."""
-    files = PageFiles(Path(__file__).with_name("pages"))
-
-    @api.get("/study", include_in_schema=False)
-    @api.get("/study/", include_in_schema=False)
-    async def page(request: Request) -> Response:
-        return await files.get_response("index.html", request.scope)
-
-    api.mount("/study", files)
+    _add_page(api)
 
     @api.get(_PATH, response_model=SessionAnswer, responses=_ANSWERS, summary="Where the reader is in the study")
     def session(request: Request, reader: ReaderField) -> Response:
@@ -113,6 +106,17 @@ def add_reader_study_routes(api: FastAPI) -> None:
         check_complete(opinion, reading.arm, reader.plan.class_names())
         saved = _store(request).answer(reader, reading, opinion)
         return _fresh(AnswerSaved(truth=_store(request).truth(reader, saved)))
+
+
+def _add_page(api: FastAPI) -> None:
+    files = PageFiles(Path(__file__).with_name("pages"))
+
+    async def page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
+
+    for path in ("/study", "/study/"):
+        api.add_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
+    api.mount("/study", files)
 
 
 def _store(request: Request) -> ReadingStore:

@@ -227,6 +227,8 @@ def test_the_page_may_load_nothing_from_elsewhere(client):
     assert {"/study/study.js", "/page/viewer.js", "/page/theme.css", "/page/colours.js"} <= seen
     again = client.get("/study", headers={"If-None-Match": page.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    assert client.get("/study/").text == text
+    assert client.head("/study").status_code == 200
     for stranger in ("/study/plan.py", "/study/..%2Fplan.py", "/study/%2e%2e/plan.py"):
         assert client.get(stranger).status_code == 404
 
