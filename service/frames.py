@@ -103,7 +103,7 @@ def _answer(
         bits=8 if stored.dtype == np.uint8 else 16,
         slope=slope,
         intercept=intercept,
-        window=_window(frame.pixels),
+        window=window(frame.pixels),
         spacing=spacing,
         modality=frame.modality,
         series=series,
@@ -132,7 +132,12 @@ def quantised(pixels: Grey8 | Float) -> tuple[NDArray[Any], float, float]:
     return np.rint((values - low) / slope).astype("<u2"), slope, low
 
 
-def _window(pixels: Grey8 | Float) -> tuple[float, float]:
+def window(pixels: Grey8 | Float) -> tuple[float, float]:
+    """Values to show black and white at first.
+
+    Args:
+        pixels: `[H, W]` uint8, all of whose range is shown, or float32: percentiles 0.5 and 99.5.
+    """
     if pixels.dtype == np.uint8:
         return 0.0, 255.0
     low, high = (float(value) for value in np.percentile(np.nan_to_num(pixels), _WINDOW))
