@@ -26,6 +26,9 @@ from service.jobs.worker import JobWorker
 from service.observability import ERRORS, STAGE_SECONDS, logger
 from service.page_routes import add_page_routes
 from service.pipeline import PREDICT, Wish
+from service.reader_study.readings import ReadingStore
+from service.reader_study.routes import add_reader_study_routes
+from service.reader_study.rows import open_database
 from service.registry import Model
 from service.schemas import (
     RESEARCH_NOTICE,
@@ -44,6 +47,8 @@ from service.studies.desk import StudyDesk
 from service.studies.routes import add_study_routes
 
 _ASSETS = "/static_content"  # BentoML's copy of Swagger UI: the documentation needs no other host
+
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
 _DESCRIBED = (
     "id",
@@ -78,13 +83,14 @@ def make_api(version: str) -> FastAPI:
     add_segment_routes(api)
     add_job_routes(api)
     add_study_routes(api)
+    add_reader_study_routes(api)
     add_case_routes(api)
     add_page_routes(api)
     return api
 
 
 def set_up_jobs(api: FastAPI, settings: Settings) -> None:
-    """Open the jobs' and the studies' databases and make their workers; `api.state.pipeline` must be set.
+    """Open the databases of jobs, studies and reader studies, and make the workers; `api.state.pipeline` must be set.
 
     The workers begin where the service starts (`service.app`), and take up what an earlier process left unfinished.
     """
@@ -93,6 +99,7 @@ def set_up_jobs(api: FastAPI, settings: Settings) -> None:
     )
     api.state.job_worker = JobWorker(api.state.jobs, api.state.pipeline)
     api.state.desk = StudyDesk(settings, api.state.pipeline)
+    api.state.readings = ReadingStore(open_database(settings.reader_studies))
 
 
 def _add_routes(api: FastAPI) -> None:
@@ -179,7 +186,7 @@ async def _answer(request: Request, model: str, images: list[UploadFile], wish: 
 
 def _problem(error: RadiolucentError, request_id: str) -> Response:
     ERRORS.labels(error.kind).inc()
-    headers = {"Retry-After": "1"} if error.status == 503 else None
+    headers = _HEADERS.get(error.status)
     body = Problem.of(error, request_id).model_dump_json()
     return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
 

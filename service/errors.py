@@ -16,6 +16,11 @@
     │   ├── TooManyImages                413
     │   ├── TooLarge                     413
     │   ├── NotDeidentifiable            422   what must not leave the house cannot be taken out
+    │   ├── UnknownStudy                 404   a reader study, or a reader of it
+    │   ├── StudyConflict                409   another reader study has this name, or it is past this step
+    │   ├── UnknownReader                401   a code that opens no reader study
+    │   ├── UnknownReading               404   not this reader's, or not begun
+    │   ├── AlreadyAnswered              409   a reader's answer is final
     │   └── UnreadableImage              422   fails alone; the other images of the request are answered
     │       ├── UnsupportedFormat        422
     │       ├── CorruptImage             422
@@ -184,6 +189,46 @@ class NotDeidentifiable(RequestError):
     status = 422
     kind = "not-deidentifiable"
     title = "The object cannot be de-identified"
+
+
+class UnknownStudy(RequestError):
+    """No reader study has this name, or it has no such reader."""
+
+    status = 404
+    kind = "unknown-study"
+    title = "No such reader study"
+
+
+class StudyConflict(RequestError):
+    """A reader study that is not what the coordinator takes it for."""
+
+    status = 409
+    kind = "study-conflict"
+    title = "The reader study is another one, or past this step"
+
+
+class UnknownReader(RequestError):
+    """The code opens no reader study."""
+
+    status = 401
+    kind = "unknown-reader"
+    title = "The code is not valid"
+
+
+class UnknownReading(RequestError):
+    """No reading of this reader has this id, or it was not begun."""
+
+    status = 404
+    kind = "unknown-reading"
+    title = "No such reading"
+
+
+class AlreadyAnswered(RequestError):
+    """The case has an answer that says something else."""
+
+    status = 409
+    kind = "already-answered"
+    title = "The case is answered"
 
 
 class UnreadableImage(RequestError):

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.errors import TooManyPixels
 from service.images.dicom import decode, describe, parse
 from service.images.reading import read_frames, sniff
+from service.images.tags import readable_header, uid_of
 from service.schemas import RESEARCH_NOTICE
 from service.series.slices import Slice, slices_of, sop_instance
-from service.series.tags import readable_header, uid_of
 from service.types import Float, Frame, Grey8
 
 MAX_PIXELS = 2**25  # of all frames of a file: 64 MiB at 16 bits, 128 frames of 512 x 512
@@ -103,7 +103,7 @@ def _answer(
         bits=8 if stored.dtype == np.uint8 else 16,
         slope=slope,
         intercept=intercept,
-        window=_window(frame.pixels),
+        window=window(frame.pixels),
         spacing=spacing,
         modality=frame.modality,
         series=series,
@@ -132,7 +132,12 @@ def quantised(pixels: Grey8 | Float) -> tuple[NDArray[Any], float, float]:
     return np.rint((values - low) / slope).astype("<u2"), slope, low
 
 
-def _window(pixels: Grey8 | Float) -> tuple[float, float]:
+def window(pixels: Grey8 | Float) -> tuple[float, float]:
+    """Values to show black and white at first.
+
+    Args:
+        pixels: `[H, W]` uint8, all of whose range is shown, or float32: percentiles 0.5 and 99.5.
+    """
     if pixels.dtype == np.uint8:
         return 0.0, 255.0
     low, high = (float(value) for value in np.percentile(np.nan_to_num(pixels), _WINDOW))

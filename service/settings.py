@@ -104,6 +104,7 @@ class Settings(BaseSettings):
         max_studies: most studies that may wait or run.
         max_study_mib: most MiB of one study, unpacked.
         scp: the C-STORE door, as JSON; see `ScpSettings`. Closed where left out.
+        reader_studies: SQLAlchemy URL of the reader studies' database; empty is an SQLite file in the state folder.
         job_lease_s: seconds without a sign of life after which a running job is another process's to take.
     """
 
@@ -135,3 +136,4 @@ class Settings(BaseSettings):
     max_studies: int = Field(default=10_000, ge=1)
     max_study_mib: int = Field(default=2048, ge=1)
     scp: ScpSettings = ScpSettings()
+    reader_studies: str = ""

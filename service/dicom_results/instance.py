@@ -17,8 +17,8 @@ from service.dicom_results.options import KINDS, Kind, Options
 from service.dicom_results.patient import copy_valid
 from service.dicom_results.references import put_references
 from service.dicom_results.source import Source, read_source
+from service.images.tags import MANUFACTURER
 from service.series.answer import SeriesAnswer
-from service.series.tags import MANUFACTURER
 
 RESEARCH = "Research use only: not a medical device. A saliency map is model evidence, not a lesion outline."
 PAIRED = frozenset(("BREAST", "EYE", "RETINA", "KIDNEY", "KNEE", "LUNG", "SHOULDER", "HIP", "ELBOW", "WRIST", "ANKLE"))

@@ -21,9 +21,9 @@ from pydicom.valuerep import format_number_as_ds
 from service.dicom_results.identity import stable_uid
 from service.dicom_results.modules import may_have_frames
 from service.dicom_results.patient import REQUIRED, copy_equipment, copy_patient_and_study, copy_valid
+from service.images.tags import integer, uid_of
 from service.series.reading import Series
 from service.series.slices import Slice
-from service.series.tags import integer, uid_of
 
 _SAME = 1e-3  # of direction cosines, and relative of spacings
 _APART = 1e-4  # mm

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from service.errors import CorruptImage, NoPixelData, TooManyPixels, Unsupported
 from service.images.codecs import FILE_ERRORS, quiet, stored_frames
 from service.images.grading import functional_group, grade, read_grading
 from service.images.pixels import MAX_FILE_PIXELS, check_size, grey_of, silence
+from service.images.tags import numbers
 from service.types import Frame, Grey8
 
 # pydicom checks values against their VR and quotes the offending ones in its warnings.
@@ -212,12 +212,13 @@ def _modality(ds: Dataset) -> str | None:
 
 
 def _spacing(ds: Dataset, index: int) -> tuple[float, float] | None:
-    """Pixel Spacing (0028,0030) of a frame, where it is two lengths."""
+    """Pixel Spacing (0028,0030) of a frame, where it is one."""
     try:
-        rows, columns = (float(v) for v in functional_group(ds, index, "PixelMeasuresSequence").PixelSpacing)
-    except FILE_ERRORS:
-        return None
-    return (rows, columns) if 0 < rows < inf and 0 < columns < inf else None
+        measures = functional_group(ds, index, "PixelMeasuresSequence")
+    except FILE_ERRORS:  # a sequence by its tag, and something else by its VR
+        measures = ds
+    found = numbers(measures, "PixelSpacing", 2)
+    return (found[0], found[1]) if found is not None and min(found) > 0 else None
 
 
 def _rgb(stored: NDArray[Any], ds: Dataset, described: Description) -> Grey8:

@@ -9,10 +9,10 @@ from pydicom.dataset import Dataset
 
 from service.errors import TooManyImages, UnreadableImage
 from service.images.dicom import decode, describe, looks_like_dicom, parse
+from service.images.tags import MANUFACTURER, readable_header, text, uid_of
 from service.series.arrangement import arrange
 from service.series.geometry import most_common
 from service.series.slices import LeftOut, Slice, body_part, is_localiser, laterality, slices_of
-from service.series.tags import MANUFACTURER, readable_header, text, uid_of
 
 __all__ = ["LeftOut", "Series", "Slice", "read_series"]
 

@@ -14,8 +14,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import RulesError
+from service.images.tags import sop_class_name, sop_class_uid
 from service.series.reading import Series
-from service.series.tags import sop_class_name, sop_class_uid
 
 SHIPPED_RULES = Path(__file__).with_name("rules.toml")
 _MOST_GROUPS, _MOST_REPEATS, _LONGEST_PATTERN = 4, 4, 200

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 
 from service.images.codecs import FILE_ERRORS
 from service.images.grading import functional_group
+from service.images.tags import integer, items, numbers, text, texts, uid_of
 from service.series.geometry import Orientation, Position, usable_orientation
-from service.series.tags import integer, items, numbers, text, texts, uid_of
 from service.types import Frame
 
 _SCOUT = frozenset(("LOCALIZER", "SCOUT"))

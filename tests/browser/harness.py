@@ -32,6 +32,7 @@ def served(folder: Path) -> Iterator[str]:
         "BENTOML_DO_NOT_TRACK": "True",
         "RADIOLUCENT_JOBS_DATABASE": f"sqlite:///{folder}/jobs.db",
         "RADIOLUCENT_STUDY_FOLDER": str(folder / "studies"),
+        "RADIOLUCENT_READER_STUDIES": f"sqlite:///{folder}/reader-studies.db",
         "RADIOLUCENT_SITE_KEY": str(folder / "site.key"),
     }
     command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent", "--host", "127.0.0.1"]

@@ -15,7 +15,7 @@ from pydicom.valuerep import validate_value
 
 from service.dicom_results import KINDS, make_results
 from service.dicom_results.patient import REQUIRED, copy_patient_and_study
-from service.series.tags import readable_header
+from service.images.tags import readable_header
 from tests.dicom_writers import classic_mr, item
 from tests.service.dicom_results.answers import answer_for, images
 

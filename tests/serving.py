@@ -1,0 +1,63 @@
+"""The real service as a process that may be killed and started again at the same address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+from processes import kill_tree
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Service:
+    """Started with `settings` on top of this process's environment; what it prints is appended to `log`."""
+
+    def __init__(self, port: int, log: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+        self.log = log
+        self._port, self._settings = port, settings or {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client = httpx.Client(base_url=self.address, timeout=60)
+
+    def start(self) -> httpx.Client:
+        """Returns a client once the service is ready."""
+        command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent", "--host", "127.0.0.1"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(self._port)],
+                cwd=ROOT,
+                env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | self._settings,
+                stdout=log,
+                stderr=log,
+            )
+        self._client = httpx.Client(base_url=self.address, timeout=60)
+        for _ in range(240):
+            try:
+                self._client.get("/readyz")
+                return self._client
+            except httpx.TransportError:
+                assert self._process.poll() is None, self.log.read_text()
+                time.sleep(0.25)
+        raise AssertionError(self.log.read_text())
+
+    def stop(self, sign: signal.Signals = signal.SIGINT) -> None:
+        """End it, all its processes; with SIGKILL as a failing machine would."""
+        self._client.close()
+        if self._process is not None:
+            kill_tree(self._process.pid, sign)
+            self._process.wait(30)
+            self._process = None
