@@ -335,26 +335,29 @@ def test_a_worker_killed_again_and_again_loses_nothing_and_stores_nothing_twice(
 def test_worker_and_archive_killed_at_random_lose_nothing_and_store_nothing_twice(store, workers, tmp_path):
     chance, count, orthanc = random.Random(11), 15, Orthanc(tmp_path)
     orthanc.start()
+
+    def submit_one(number: int) -> None:
+        contents = [saved(ds) for ds in classic_mr(list(pixels), f"series {number}")]
+        store_instances(Archive(url=orthanc.web), contents)
+        ds = dcmread(BytesIO(contents[0]))
+        request = StudyRequest("pacs", str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), "pacs")
+        store.submit(request, key_of(request, KEY))
+
     try:
         pixels = np.random.default_rng(5).integers(0, 255, (3, 16, 16), np.uint8)
-        for number in range(count):
-            contents = [saved(ds) for ds in classic_mr(list(pixels), f"series {number}")]
-            store_instances(Archive(url=orthanc.web), contents)
-            ds = dcmread(BytesIO(contents[0]))
-            request = StudyRequest("pacs", str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), "pacs")
-            store.submit(request, key_of(request, KEY))
-        kills = 0
-        while store.counts()["done"] < count:
+        for first in range(0, count, 3):  # some for each life of the worker, however fast it is
+            for number in range(first, first + 3):
+                submit_one(number)
             before = store.counts()["done"]
             workers.start(orthanc.web)
             wait_until(lambda before=before: store.counts()["done"] > before)
-            time.sleep(chance.uniform(0, 0.3))
+            time.sleep(chance.uniform(0, 0.1))
             orthanc.kill()
             time.sleep(chance.uniform(0, 1))
             workers.kill()
             orthanc.start()
-            kills += 1
-        assert kills >= 2
+        workers.start(orthanc.web)
+        wait_until(lambda: store.counts()["done"] == count)
         assert store.counts()["dead"] == 0
         statistics = orthanc.get("/statistics")
         assert (statistics["CountInstances"], statistics["CountSeries"]) == (count * 4, count * 2)
