@@ -10,7 +10,8 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
 
-from service.api import Edge, make_api, set_up_jobs
+from service.api import make_api, set_up_jobs
+from service.edge import Edge
 from service.pipeline import Pipeline
 from service.settings import Settings
 
