@@ -49,7 +49,8 @@ def contours(probabilities: Float, region: Region, shape: tuple[int, ...], thres
     scale = np.array([region.width / w, region.height / h])
     origin = np.array([region.x, region.y])
     found: list[Contour] = []
-    for line in find_contours(padded, threshold):
+    level = np.nextafter(np.float32(threshold), np.float32(0))  # what reaches the threshold is inside
+    for line in find_contours(padded, float(level)):
         points = origin + (line[:-1, ::-1] - 0.5) * scale
         points = np.clip(points, 0, [width, height]).round(_DIGITS)
         found.append([(x, y) for x, y in points.tolist()])

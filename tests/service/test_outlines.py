@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.draw import polygon2mask
@@ -45,6 +45,7 @@ def test_a_ring_is_two_lines_and_what_touches_the_border_is_closed():
 
 
 @settings(max_examples=30, deadline=None)
+@example(np.full((12, 12), 0.5, np.float32), 0.5)
 @given(arrays(np.float32, (12, 12), elements=st.floats(0, 1, width=32)), st.floats(0.05, 0.95))
 def test_the_lines_enclose_the_mask(probabilities, threshold):
     region, shape = Region(3.0, -6.0, 96.0, 96.0), (80, 90)
