@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             models = work(served, options.requests)
             busy.append(memory(served.pid))
     rows: list[dict[str, Cell]] = [
-        {"what": f"seconds until ready with {models} models", "median": median(ready), "largest": max(ready)},
+        {"what": f"seconds until ready with {models} classifiers", "median": median(ready), "largest": max(ready)},
         *(
             {"what": f"{kind}, {name}, MiB", "median": median(values), "largest": max(values)}
             for name, measured in (("ready", idle), ("after work", busy))

@@ -28,7 +28,10 @@ def mask_on_frame(probabilities: Float, region: Region, shape: tuple[int, ...], 
 
 
 def contours(probabilities: Float, region: Region, shape: tuple[int, ...], threshold: float) -> list[Contour]:
-    """Lines around what is inside, as marching squares draw them (Lorensen & Cline, SIGGRAPH 1987).
+    """Lines around the pixels of `mask_on_frame`, as marching squares draw them (Lorensen & Cline, SIGGRAPH 1987).
+
+    They are drawn on the source's pixels and not on the cells: between these the probability is bilinear, and straight
+    lines from cell to cell would enclose other pixels than the mask.
 
     Args:
         probabilities: as in `mask_on_frame`.
@@ -43,15 +46,11 @@ def contours(probabilities: Float, region: Region, shape: tuple[int, ...], thres
     """
     from skimage.measure import find_contours  # slow to import, and only needed here
 
-    h, w = probabilities.shape
     height, width = shape[:2]
-    padded = np.pad(probabilities, 1)  # so that what touches the border is closed
-    scale = np.array([region.width / w, region.height / h])
-    origin = np.array([region.x, region.y])
-    found: list[Contour] = []
+    padded = np.pad(on_frame(probabilities, region, shape), 1)  # so that what touches the border is closed
     level = np.nextafter(np.float32(threshold), np.float32(0))  # what reaches the threshold is inside
+    found: list[Contour] = []
     for line in find_contours(padded, float(level)):
-        points = origin + (line[:-1, ::-1] - 0.5) * scale
-        points = np.clip(points, 0, [width, height]).round(_DIGITS)
+        points = np.clip(line[:-1, ::-1] - 0.5, 0, [width, height]).round(_DIGITS)
         found.append([(x, y) for x, y in points.tolist()])
     return sorted(found, key=len, reverse=True)

@@ -44,7 +44,7 @@ def test_a_ring_is_two_lines_and_what_touches_the_border_is_closed():
     assert contours(np.zeros((8, 8), np.float32), Region(0, 0, 64, 64), (64, 64), 0.5) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @example(np.full((12, 12), 0.5, np.float32), 0.5)
 @given(arrays(np.float32, (12, 12), elements=st.floats(0, 1, width=32)), st.floats(0.05, 0.95))
 def test_the_lines_enclose_the_mask(probabilities, threshold):
@@ -58,4 +58,4 @@ def test_the_lines_enclose_the_mask(probabilities, threshold):
         if len(points) > 2:
             filled ^= polygon2mask(shape, points)
     mask = mask_on_frame(probabilities, region, shape, threshold)
-    assert (filled != mask).mean() < 0.12  # a saddle may be cut either way, and a corner of a cell
+    assert (filled != mask).mean() < 0.01  # a line that passes within a rounding of a pixel's centre
