@@ -10,25 +10,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_page import BRAIN, SLICE, picture, saved, serious
+from tests.browser.pictures import SLICE, drawn, png
+from tests.browser.test_page import BRAIN, picture, saved, serious
 from tests.dicom_writers import classic_mr, enhanced_mr
 from tests.dicom_writers import saved as dicom
 
 UNET = "brain-mri-unet"
-
-
-def drawn() -> np.ndarray:
-    """The template's slice, darker, with a bright disc, which the U-Net takes for a tumour: uint8 [233, 197]."""
-    head = np.asarray(Image.open(SLICE)).astype(float) * 0.6
-    rows, columns = np.mgrid[: head.shape[0], : head.shape[1]]
-    inside = np.clip((20 - np.hypot(rows - 93, columns - 122)) / 2, 0, 1)
-    return (head * (1 - inside) + 245 * inside).astype(np.uint8)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def outlined(address: str, content: bytes) -> dict:
