@@ -30,6 +30,17 @@ export function stroke(context, { path, colour, negative = false }, thin) {
   context.setLineDash([]);
 }
 
+/** Closed lines as one path. @param {[number, number][][]} lines points in pixels of the frame, the first not repeated */
+export function closed(lines) {
+  const path = new Path2D();
+  for (const [first, ...rest] of lines) {
+    path.moveTo(...first);
+    for (const point of rest) path.lineTo(...point);
+    path.closePath();
+  }
+  return path;
+}
+
 /** The cursor that keys move. */
 export function paintCrosshair(context, [x, y], thin) {
   context.strokeStyle = "#fff";

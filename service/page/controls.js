@@ -16,6 +16,7 @@ export function wire(reading, desk) {
     byId(name).addEventListener("input", ({ target }) => viewer.set({ [name]: Number(target.value) }));
   }
   byId("smooth").addEventListener("change", ({ target }) => viewer.set({ smooth: target.checked }));
+  byId("outline").addEventListener("change", ({ target }) => reading.outlines.want(target.checked));
   byId("fit").addEventListener("click", () => (viewer.fit(), viewer.resetWindow()));
   byId("slice").addEventListener("input", ({ target }) => reading.setSlice(Number(target.value) - 1));
   byId("model").addEventListener("change", ({ target }) => reading.current && desk.answerWith(reading.current, target.value));
@@ -54,6 +55,7 @@ export function showAsked(reading, desk) {
   fill(byId("model"), current && !current.answer ? [["", "none"], ...models] : models, current?.model || desk.preferred);
   byId("model").disabled = !current?.frames.length || current.state === "reading" || current.state === "predicting";
   showSlices(current);
+  showOutline(reading);
   if (!wish || !model) return;
   const classes = model.labels.map(({ name, display }) => [name, display]);
   const methods = model.explanations.map((each) => [each.method, each.method + cost(each)]);
@@ -81,6 +83,14 @@ function showSlices(current) {
   slider.value = current.slice + 1;
   slider.setAttribute("aria-valuetext", `${current.slice + 1} of ${count}`);
   byId("slice-text").textContent = `${current.slice + 1} / ${count}`;
+}
+
+/** Offered where a segmentation model fits what is shown. */
+function showOutline({ outlines, frame, model }) {
+  const fitting = outlines.fitting(frame, model);
+  byId("outline-label").hidden = !fitting;
+  for (const id of ["outline-label", "outline"]) byId(id).title = fitting?.title ?? "";
+  byId("outline").checked = outlines.wanted;
 }
 
 /** Value of image and map under the cursor; without a cursor, what the map is made of. */

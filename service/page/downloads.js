@@ -4,23 +4,25 @@ import { lettering } from "./painting.js";
 import { npz } from "./npz.js";
 import { report } from "./service.js";
 
-const FOOT = 46; // CSS pixels below the picture
+const FOOT = 10; // CSS pixels below the picture, and for each line in it
+const LINE = 18;
 const SCALE = 2; // pixels for each CSS pixel
 
-/** What the viewer shows, with what it is and the notice below. @param {import("./viewer.js").Viewer} viewer */
-export async function savePicture(viewer, name, title, notice) {
+/** What the viewer shows. @param {import("./viewer.js").Viewer} viewer @param {string[]} lines below: what it is, and the notice */
+export async function savePicture(viewer, name, lines) {
   const [width, height] = viewer.size();
+  const foot = FOOT + LINE * lines.length;
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [width * SCALE, (height + FOOT) * SCALE];
+  [canvas.width, canvas.height] = [width * SCALE, (height + foot) * SCALE];
   const context = canvas.getContext("2d");
   context.scale(SCALE, SCALE);
   viewer.paint(context, width, height);
   context.fillStyle = "#000";
-  context.fillRect(0, height, width, FOOT);
-  context.font = "12px system-ui, sans-serif";
-  lettering(context, title, 10, height + 18);
-  context.font = "10.5px system-ui, sans-serif";
-  lettering(context, notice, 10, height + 36);
+  context.fillRect(0, height, width, foot);
+  lines.forEach((text, index) => {
+    context.font = index ? "10.5px system-ui, sans-serif" : "12px system-ui, sans-serif";
+    lettering(context, text, 10, height + LINE * (index + 1));
+  });
   save(await new Promise((resolve) => canvas.toBlob(resolve, "image/png")), `${name}.png`);
 }
 

@@ -1,6 +1,7 @@
 /** What was found, in words and bars, and what it is worth. */
 
 import { element, percent } from "./dom.js";
+import { extent } from "./outlines.js";
 import { short } from "./painting.js";
 
 // What GET /v1/models calls the measures of a method's maps, in words, and which direction is better.
@@ -21,24 +22,25 @@ const ACCURACY = {
 };
 
 /**
- * Fill the panel for a case.
+ * Fill the panel for what is looked at.
  * @param {HTMLElement} panel
- * @param {import("./cases.js").Case | null} one
- * @param {any} model as GET /v1/models describes it; null where none answered
+ * @param {import("./reading.js").Reading} reading
  * @param {string} notice of research use
- * @param {Object<string, (...arguments: any[]) => void>} act what buttons do: png, npz, json, pdf, insist, slice
+ * @param {Object<string, (...arguments: any[]) => void>} act what buttons do: png, npz, json, pdf, insist, slice, outline
  * @param {any[]} models that are served: what is shown while nothing is open
  */
-export function showFindings(panel, one, model, notice, act, models) {
+export function showFindings(panel, reading, notice, act, models) {
   const opened = new Set([...panel.querySelectorAll("details[open]")].map((each) => each.id));
-  panel.replaceChildren(...(one ? sections(one, model, act) : welcome(models)), element("p.notice", {}, notice));
+  panel.replaceChildren(...(reading.current ? sections(reading, act) : welcome(models)), element("p.notice", {}, notice));
   for (const each of panel.querySelectorAll("details")) each.open = opened.has(each.id);
 }
 
 function welcome(models) {
-  const served = models.map(({ title, kind, evaluation: { metrics, images } }) => element("li", {},
+  const served = models.map(({ task, title, kind, label, evaluation: { metrics, images } }) => element("li", {},
     element("strong", {}, title), element("p.small.muted", {}, kind.description,
-      metrics.accuracy ? ` Accuracy ${interval(metrics.accuracy)} on ${images} test images.` : "")));
+      metrics.accuracy ? ` Accuracy ${interval(metrics.accuracy)} on ${images} test images.` : "",
+      task === "segmentation" && ` Outlines beside the evidence: ${label.display}.`,
+      metrics.dice && ` Dice ${interval(metrics.dice)} on its test part.`)));
   return [
     element("h2", {}, "A prediction, and the evidence for it"),
     element("p.muted", {}, "Open an image to see what the model calls it, how sure it is, and which parts of the image speak for it."),
@@ -46,7 +48,7 @@ function welcome(models) {
   ];
 }
 
-function sections(one, model, act) {
+function sections({ current: one, model, outlined }, act) {
   const head = [element("h2", {}, one.name), one.note && element("p.notice", {}, one.note)];
   if (one.state === "failed") return [...head, ...failure(one, act)].filter(Boolean);
   if (one.state !== "ready") return [...head, element("p.muted", {}, one.state === "reading" ? "Reading…" : "Predicting…")].filter(Boolean);
@@ -56,6 +58,7 @@ function sections(one, model, act) {
     ...one.answer.warnings.map((text) => element("p.warning", { role: "alert" }, `⚠ ${sentence(text)}`)),
     ...verdict(one, model, act),
     evidence(one, model),
+    outlined && outline(outlined, act),
     downloads(one, act),
     about(one, model),
   ].filter(Boolean);
@@ -134,6 +137,24 @@ function evidence(one, model) {
       rows.length ? table(["Measured on the test part", "value (95 %)"], rows) : element("p.small", {}, "Not measured."),
       model.evaluation.localisation.pointing_game_random && element("p.small.muted", {},
         `By chance the peak lies inside an outline with probability ${short(model.evaluation.localisation.pointing_game_random.value)}.`)));
+}
+
+/** What another model draws in the image shown: how large, from where on, and how well it does so. */
+function outline({ model, found, problem }, act) {
+  const { dice } = model.evaluation.metrics;
+  const again = element("button", { type: "button", onclick: act.outline }, "Try again");
+  const name = `${model.id} ${model.version}`;
+  return element("section", { id: "outlined" },
+    element("h3", {}, element("span.outline-key", { "aria-hidden": "true" }), "Outline"),
+    problem && element("p.problem", { role: "alert" }, problem),
+    problem && element("div.row", {}, again),
+    !found && !problem && element("p.muted", {}, "Outlining…"),
+    found && element("p", {}, element("strong", {}, extent({ model, found }))),
+    ...(found?.warnings ?? []).map((text) => element("p.warning", {}, `⚠ ${sentence(text)}`)),
+    found && element("p.small", {}, `${name}: inside where it gives a probability of at least ${percent(found.threshold)}`
+      + ` (largest here ${percent(found.peak)}).`),
+    dice && element("p.small.muted", {}, `Mean Dice ${interval(dice)} with the outlines of its test part.`),
+    element("p.evidence-note", {}, "A model's output for research, not a measured lesion, and no explanation of the prediction."));
 }
 
 function worth(map) {

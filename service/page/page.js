@@ -8,6 +8,7 @@ import { saveArrays, saveJson, savePicture, saveReport } from "./downloads.js";
 import { showFindings } from "./findings.js";
 import { dropped, named, unpacked } from "./intake.js";
 import { listen } from "./keys.js";
+import { extent, Outlines } from "./outlines.js";
 import { Reading } from "./reading.js";
 import * as service from "./service.js";
 import { Viewer } from "./viewer.js";
@@ -23,22 +24,24 @@ const EXAMPLES = [
 ];
 
 async function start() {
-  const { models: served, notice } = await service.models();
-  const models = served.filter(({ task }) => task === "classification"); // the others outline: POST /v1/segment
-  const desk = new Desk(models);
+  const { models, notice } = await service.models();
+  const of = (task) => models.filter((model) => model.task === task);
+  const desk = new Desk(of("classification"));
+  const outlines = new Outlines(of("segmentation"));
   const viewer = new Viewer(byId("viewer"), { scrolls: () => (reading.current?.frames.length ?? 0) > 1 });
-  const reading = new Reading(desk, viewer);
+  const reading = new Reading(desk, viewer, outlines);
   const worklist = new Worklist(desk, (one) => reading.open(one));
   const show = () => {
     byId("empty").hidden = Boolean(reading.current);
     byId("desk").classList.toggle("is-empty", !desk.cases.length);
     worklist.update(reading.current);
     showAsked(reading, desk);
-    showFindings(byId("findings"), reading.current, reading.model, notice, actions(desk, reading, notice), models);
+    showFindings(byId("findings"), reading, notice, actions(desk, reading, notice), models);
     describe(reading);
   };
   reading.addEventListener("change", show);
   reading.addEventListener("working", ({ detail }) => showWorking(detail));
+  outlines.addEventListener("change", () => tellOutline(reading));
   reading.addEventListener("problem", ({ detail }) => showProblem(detail));
   desk.addEventListener("reading", ({ detail }) => showIntake(detail));
   desk.addEventListener("change", ({ detail: one }) => {
@@ -99,7 +102,9 @@ function actions(desk, reading, notice) {
   return {
     insist: (id) => desk.predict(one, id),
     slice: (index) => reading.setSlice(index),
-    png: () => savePicture(viewer, name, `${model.id} ${model.version}: ${viewer.scene.map.title}`, notice),
+    outline: () => reading.outlines.again(reading.frame, reading.outlined.model),
+    png: () => savePicture(viewer, name, [
+      `${model.id} ${model.version}: ${viewer.scene.map.title}`, ...outlineLine(reading.outlined), notice]),
     npz: () => saveArrays(name, one.frames, one.answer.slices, maps(), texts()),
     json: () => saveJson(name, {
       ...texts(), label: one.answer.label, probabilities: one.answer.probabilities, findings: one.answer.findings,
@@ -110,11 +115,23 @@ function actions(desk, reading, notice) {
   };
 }
 
-function describe({ viewer, current, model }) {
+/** Below a picture with an outline. */
+function outlineLine(outlined) {
+  if (!outlined?.found) return [];
+  const { model: { id, version }, found } = outlined;
+  return [`Outline by ${id} ${version} from probability ${found.threshold}: ${extent(outlined)}. A model's output, not a measured lesion.`];
+}
+
+function tellOutline({ outlined }) {
+  if (outlined) say(outlined.found ? `Outline. ${extent(outlined)}` : outlined.problem);
+}
+
+function describe({ viewer, current, model, outlined }) {
   const map = viewer.scene?.map;
   const found = current?.answer ? `, called ${model.labels.find(({ name }) => name === current.answer.label).display}` : "";
   const evidence = map ? `. Evidence: ${map.title}, ${map.rows} by ${map.columns} cells` : "";
-  viewer.canvas.setAttribute("aria-label", current ? `${current.name}${found}${evidence}` : "Image viewer, empty");
+  const outline = outlined?.found ? `. Outline: ${extent(outlined)}` : "";
+  viewer.canvas.setAttribute("aria-label", current ? `${current.name}${found}${evidence}${outline}` : "Image viewer, empty");
 }
 
 function announce(desk, one) {
@@ -178,6 +195,7 @@ function keys(desk, reading) {
     ["n", "Next slice", slice(1)],
     ["p", "Slice before", slice(-1)],
     ["o", "Evidence: colour, contour, off", () => viewer.set({ show: next(["colour", "contour", "hidden"], viewer.settings.show) })],
+    ["b", "Outline of a segmentation model, on or off", () => byId("outline-label").hidden || reading.outlines.want(!reading.outlines.wanted)],
     ["h", "Next colours", () => setColours(reading, next(Object.keys(COLOURS), viewer.settings.colours))],
     ["s", "Smooth, or cells as they are", () => viewer.set({ smooth: !viewer.settings.smooth })],
     [",", "Less opaque", nudge("opacity", -0.1)],

@@ -106,7 +106,7 @@ export function contoursOf(map, style) {
 }
 
 /** The line on which a map takes a value, in pixels of the frame. @param {SaliencyMap} map @param {number} level */
-export function outline(map, level) {
+function outline(map, level) {
   const [x, y, width, height] = map.region;
   const coarse = Math.max(map.rows, map.columns) < CONTOUR_SIDE;
   const columns = coarse ? CONTOUR_SIDE : map.columns;

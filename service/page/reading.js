@@ -2,25 +2,38 @@
 
 import { keyOf } from "./cases.js";
 import { COLOURS } from "./colours.js";
+import { COLOUR } from "./outlines.js";
 
 /** Joins a desk and a viewer. Tells `change` (what is looked at), `working` (detail: {share, text} or null) and `problem` (detail: text). */
 export class Reading extends EventTarget {
-  /** @param {import("./cases.js").Desk} desk @param {import("./viewer.js").Viewer} viewer */
-  constructor(desk, viewer) {
+  /**
+   * @param {import("./cases.js").Desk} desk @param {import("./viewer.js").Viewer} viewer
+   * @param {import("./outlines.js").Outlines} outlines
+   */
+  constructor(desk, viewer, outlines) {
     super();
     this.desk = desk;
     this.viewer = viewer;
+    this.outlines = outlines;
     /** @type {import("./cases.js").Case | null} */
     this.current = null;
     /** @type {import("./cases.js").Wish | null} what the map is compared with */
     this.other = null;
+    /** @type {import("./outlines.js").Outlined | null} what is outlined in the slice shown */
+    this.outlined = null;
     this.shown = null;
+    outlines.addEventListener("change", () => this.refresh());
     this.converted = new WeakMap();
   }
 
   /** The description of the model that answered. */
   get model() {
     return this.desk.models.get(this.current?.answer?.model.id) ?? null;
+  }
+
+  /** The frame that is shown. */
+  get frame() {
+    return this.current?.frames[this.current.slice] ?? null;
   }
 
   /** @param {import("./cases.js").Case | null} one */
@@ -38,13 +51,15 @@ export class Reading extends EventTarget {
     const one = this.current;
     const slice = one && Math.max(0, Math.min(one.frames.length - 1, one.slice));
     const frame = one?.frames[slice];
+    this.outlined = this.outlines.of(frame, this.model);
     if (!frame) {
       this.viewer.clear();
       this.shown = null;
     } else {
       if (one.answer && !this.other && this.viewer.settings.compare !== "off") this.#compareWithSecond();
       const [map, other] = this.#maps(slice);
-      this.viewer.show({ frame, map, other, keep: this.shown === one });
+      const lines = this.outlined?.found?.contours;
+      this.viewer.show({ frame, map, other, outlines: lines && [{ lines, colour: COLOUR }], keep: this.shown === one });
       this.shown = one;
     }
     this.#tell("change");

@@ -88,6 +88,11 @@ export async function study(files, { model = "", method = "", target = "" }, sig
   });
 }
 
+/** Outlines in one file, one result for each frame. @param {Blob} file @param {string} model of task `segmentation` */
+export async function segment(file, model, signal) {
+  return (await json("v1/segment", { method: "POST", body: form({ model }, { images: file }), signal })).results;
+}
+
 /** A case on one page. @returns {Promise<Blob>} */
 export async function report(file, wish, frame) {
   const body = form({ ...wish, frame }, { image: file });

@@ -1,7 +1,7 @@
 /** The viewer: a frame with a saliency map over it. It knows nothing of the page around it. */
 
-import { annotate, paintCrosshair, paintDivider, stroke } from "./annotations.js";
-import { contoursOf, outline, paintFrame, paintMap } from "./painting.js";
+import { annotate, closed, paintCrosshair, paintDivider, stroke } from "./annotations.js";
+import { contoursOf, paintFrame, paintMap } from "./painting.js";
 import { Gestures } from "./gestures.js";
 import { panesOf, Placement, scaleBar } from "./placement.js";
 
@@ -14,7 +14,7 @@ import { panesOf, Placement, scaleBar } from "./placement.js";
  * @property {Frame} frame
  * @property {SaliencyMap | null} [map]
  * @property {SaliencyMap | null} [other] what `map` is compared with.
- * @property {{map: SaliencyMap, level: number, colour: string}[]} [outlines] lines on which a map takes a value.
+ * @property {{lines: [number, number][][], colour: string}[]} [outlines] closed lines over image and map, in pixels of the frame.
  * @property {boolean} [keep] keep window, zoom and place: the next slice of the same series.
  *
  * @typedef {Style & {compare: "off" | "side" | "swipe", split: number, tool: "window" | "pan"}} Settings
@@ -229,7 +229,7 @@ export class Viewer extends EventTarget {
     if (map && this.settings.show === "colour") context.drawImage(this.#coloured(pane.which), ...map.region);
     const thin = 1 / this.placement.scale(pane);
     if (map && this.settings.show === "contour") contoursOf(map, this.settings).forEach((line) => stroke(context, line, thin));
-    outlines.forEach((each) => stroke(context, { path: outline(each.map, each.level), colour: each.colour }, 1.4 * thin));
+    outlines.forEach((each) => stroke(context, { path: closed(each.lines), colour: each.colour }, 1.4 * thin));
     if (this.crosshair && this.cursor) paintCrosshair(context, this.cursor, thin);
     context.restore();
     annotate(context, pane, this.settings.show === "hidden" ? null : map, this.settings, this.#hasOwnScale(pane));

@@ -10,6 +10,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from tests.browser.harness import ROOT, chromium, load_examples, open_page, served
+from tests.browser.pictures import drawn, png
 
 IMAGES = ROOT / "docs" / "images"
 
@@ -46,10 +47,19 @@ def phone(browser: Browser, address: str) -> None:
     keep(page, "page-phone.png")
 
 
+def outline(browser: Browser, address: str) -> None:
+    """What the U-Net outlines of a drawn disc, over the evidence of the classifier."""
+    page = open_page(browser, address, 1200, 820)
+    page.set_input_files("#files", {"name": "A disc, drawn.png", "mimeType": "image/png", "buffer": png(drawn())})
+    page.check("#outline")
+    page.locator("#outlined strong").wait_for()
+    keep(page, "page-outline.png")
+
+
 def main() -> None:
     """Write all of them."""
     with TemporaryDirectory() as folder, served(Path(folder)) as address, chromium() as browser:
-        for shoot in (desktop, comparison, phone):
+        for shoot in (desktop, comparison, phone, outline):
             shoot(browser, address)
 
 

@@ -13,9 +13,9 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser.harness import ROOT, load_examples
+from tests.browser.harness import load_examples
+from tests.browser.pictures import SLICE
 
-SLICE = ROOT / "docs" / "images" / "mni152-slice.png"
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
 
 
