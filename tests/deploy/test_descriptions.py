@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,3 +182,16 @@ def test_the_gpu_overlay_patches_what_the_base_has():
 def test_no_address_of_a_package_index_or_a_home_is_in(name):
     text = (DEPLOY / name).read_text()
     assert not re.search(r"pip\.conf|/home/|/work/|/root/", text)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is missing")
+@pytest.mark.parametrize(("folder", "device"), [(BASE, "cpu"), (GPU, "cuda")])
+def test_kustomize_renders(folder, device):
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    rendered = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    assert set(rendered) == set(manifests())
+    (container,) = rendered["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "RADIOLUCENT_DEVICE", "value": device} in container["env"]
+    assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (device == "cuda")
+    assert container["image"].endswith("-cuda") == (device == "cuda")
