@@ -49,7 +49,7 @@ def started(environment: dict[str, str] | None = None) -> Generator[Served, None
         [*command, "--port", str(port)], cwd=ROOT, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        while not _ready(url):
+        while not ready(url):
             if process.poll() is not None:
                 raise RuntimeError(f"the service ended with status {process.returncode} before it was ready")
             if time.perf_counter() - start > START_LIMIT:
@@ -89,7 +89,8 @@ def post(
     return results
 
 
-def _ready(url: str) -> bool:
+def ready(url: str) -> bool:
+    """Whether a service is there and serves a model."""
     try:
         with urlopen(f"{url}/readyz", timeout=5) as answer:  # noqa: S310  # always http on the loopback interface
             return bool(json.load(answer)["ready"])
