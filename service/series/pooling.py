@@ -76,7 +76,10 @@ def pool(logits: Float, manifest: Manifest) -> Pooled:
 
 
 def strongest(scaled: Array, unhealthy: Sequence[int], count: int) -> NDArray[np.int64]:
-    """The slices that speak the most for any of the labels `unhealthy`, strongest first; the earlier of equals.
+    """The slices that speak the most for any of the labels `unhealthy`, strongest first.
+
+    Of those that speak alike the one with the larger logits comes first, label by label, and only of equals the
+    earlier: the order of the slices does not change what is pooled.
 
     Where no label is healthy, or all are, there is nothing to rank by, and every slice is taken.
 
@@ -89,7 +92,7 @@ def strongest(scaled: Array, unhealthy: Sequence[int], count: int) -> NDArray[np
     if not healthy or not unhealthy:
         return np.arange(len(scaled))
     evidence = _log_sum(scaled[:, list(unhealthy)]) - _log_sum(scaled[:, healthy])
-    return np.argsort(-evidence, kind="stable")[:count]
+    return np.lexsort((*-scaled.T[::-1], -evidence))[:count]  # by evidence, then by the labels in their order
 
 
 def calibrated(pooled: Array, unhealthy: Sequence[int], scale: float, offset: float) -> Array:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -76,6 +77,8 @@ def test_the_formula():
     assert pooled.notes == ()
 
 
+@example(np.array([[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]], np.float32), 2, Random(0))
+@example(np.array([[0, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]], np.float32), 2, Random(0))
 @given(logits, st.integers(1, 6), st.randoms())
 def test_the_order_of_slices_changes_nothing_but_their_numbers(values, count, random):
     model = manifest(strongest=count, scale=1.2, offset=-0.3)

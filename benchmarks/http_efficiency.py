@@ -1,0 +1,202 @@
+"""How near POST /v1/explain comes to ONNX Runtime alone on the same cores, and what else costs processor time.
+
+    python -m benchmarks.http_efficiency [--json FILE]
+
+`ONNX Runtime` is the bundle's graph in this process, in batches of several sizes, the best of which is the measure. The
+others are a running service with so many clients that post so many images a request, one request after another each;
+overlays are not asked for. Load generator and service share the cores, so the generator's CPU time, divided by the
+number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it. `CPU ms an image beyond` is
+the service's CPU time less that of the best batch of ONNX Runtime. The stages are wall time of one image, from the
+service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one client and one image.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import numpy as np
+import psutil
+
+from benchmarks.harness import Cell, machine, parser, save, show
+from benchmarks.served import Served, started
+from loadtests.payloads import uploads
+from service.images.reading import read_frames
+from service.preprocessing import prepare
+from service.registry import load_models
+from service.settings import SHIPPED_MODELS
+
+MODEL, MODALITY = "brain-mri-resnet50", "MR"
+BATCHES = (1, 8, 32)
+LOADS = ((1, 1), (8, 1), (32, 1), (1, 8), (1, 32))  # clients, images a request
+_MARK = "radiolucentbenchmark"
+_STAGE = re.compile(r"radiolucent_stage_seconds_(sum|count)\{([^}]*)\} ([0-9.e+-]+)")
+
+
+def body_of(count: int) -> bytes:
+    """A multipart request with so many images."""
+    files = uploads()[MODALITY]
+    parts = [f'Content-Disposition: form-data; name="model"\r\n\r\n{MODEL}'.encode()]
+    for number in range(count):
+        file = files[number % len(files)]
+        head = (
+            f'Content-Disposition: form-data; name="images"; filename="{number}.png"\r\nContent-Type: image/png\r\n\r\n'
+        )
+        parts.append(head.encode() + file.content)
+    return b"".join(b"--%s\r\n%s\r\n" % (_MARK.encode(), part) for part in parts) + b"--%s--\r\n" % _MARK.encode()
+
+
+def client(url: str, body: bytes, images: int, until: float) -> int:
+    """Post until the time has come; returns images answered.
+
+    Raises:
+        RuntimeError: an answer is none, or an image failed.
+    """
+    at = urlsplit(url)
+    connection = HTTPConnection(at.hostname or "", at.port, timeout=300)
+    headers = {"Content-Type": f"multipart/form-data; boundary={_MARK}"}
+    done = 0
+    while time.perf_counter() < until:
+        connection.request("POST", "/v1/explain", body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        if answer.status != 200 or content.count(b'"status":"ok"') != images:
+            raise RuntimeError(f"HTTP status {answer.status}: {content[:300]!r}")
+        done += images
+    connection.close()
+    return done
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and its children so far."""
+    process = psutil.Process(pid)
+    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+
+
+def stages(url: str) -> dict[str, tuple[float, float]]:
+    """Sum in seconds and count of every stage so far, of the explanations of the model."""
+    with urlopen(f"{url}/metrics") as answer:  # noqa: S310 - always http on the loopback interface
+        text = answer.read().decode()
+    found: dict[str, dict[str, float]] = {}
+    for what, labels, value in _STAGE.findall(text):
+        named = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        if named["model"] == MODEL and named["method"] != "none":
+            found.setdefault(named["stage"], {})[what] = float(value)
+    return {stage: (both["sum"], both["count"]) for stage, both in found.items()}
+
+
+def load(served: Served, clients: int, images: int, seconds: float) -> dict[str, float]:
+    """Images, wall time, and CPU time of service and generator, for some seconds of load."""
+    body = body_of(images)
+    before, own, start = cpu_seconds(served.pid), time.process_time(), time.perf_counter()
+    with ThreadPoolExecutor(clients) as threads:
+        futures = [threads.submit(client, served.url, body, images, start + seconds) for _ in range(clients)]
+        done = sum(future.result() for future in futures)
+    wall = time.perf_counter() - start
+    return {
+        "images": done,
+        "wall": wall,
+        "service": cpu_seconds(served.pid) - before,
+        "generator": time.process_time() - own,
+    }
+
+
+def raw(seconds: float) -> dict[int, dict[str, float]]:
+    """ONNX Runtime alone: wall and CPU seconds an image by batch size."""
+    model = load_models(SHIPPED_MODELS, threads=0, device="cpu").model(MODEL)
+    spec = model.bundle.manifest.preprocessing
+    frames = [frame for file in uploads()[MODALITY] for frame in read_frames(file.content, file.name)]
+    pixels = np.stack([prepare(frame, spec).pixels for frame in frames])[..., np.newaxis]
+    found: dict[int, dict[str, float]] = {}
+    for size in BATCHES:
+        batch = np.concatenate([pixels] * (size // len(pixels) + 1))[:size]
+        model.engine.run(batch)
+        own, start, done = time.process_time(), time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            model.engine.run(batch)
+            done += size
+        found[size] = {"wall": (time.perf_counter() - start) / done, "cpu": (time.process_time() - own) / done}
+    return found
+
+
+def rows_of(
+    alone: Sequence[dict[int, dict[str, float]]], loaded: dict[tuple[int, int], list[dict[str, float]]]
+) -> list[dict[str, Cell]]:
+    """Medians over the rounds, as a table."""
+    engine = {
+        size: {what: float(np.median([each[size][what] for each in alone])) for what in ("wall", "cpu")}
+        for size in BATCHES
+    }
+    best = min(engine.values(), key=lambda each: each["wall"])
+    rows: list[dict[str, Cell]] = [
+        {
+            "what": f"ONNX Runtime, batch {size}",
+            "images a second": 1 / each["wall"],
+            "corrected": None,
+            "of the best": best["wall"] / each["wall"],
+            "CPU ms an image": 1000 * each["cpu"],
+            "beyond": None,
+        }
+        for size, each in engine.items()
+    ]
+    cores = len(os.sched_getaffinity(0))
+    for (clients, images), runs in loaded.items():
+        plain = [run["images"] / run["wall"] for run in runs]
+        corrected = float(np.median([run["images"] / (run["wall"] - run["generator"] / cores) for run in runs]))
+        cpu = float(np.median([run["service"] / run["images"] for run in runs]))
+        rows.append(
+            {
+                "what": f"{clients} clients, {images} images a request",
+                "images a second": float(np.median(plain)),
+                "corrected": corrected,
+                "of the best": corrected * best["wall"],
+                "CPU ms an image": 1000 * cpu,
+                "beyond": 1000 * (cpu - best["cpu"]),
+            }
+        )
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    made = parser("http_efficiency", __doc__)
+    made.add_argument("--seconds", type=float, default=6.0, help="of every load and batch size (default: %(default)s)")
+    made.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    options = made.parse_args(arguments)
+    alone: list[dict[int, dict[str, float]]] = []
+    loaded: dict[tuple[int, int], list[dict[str, float]]] = {}
+    split: dict[str, float] = {}
+    with started() as served:
+        for clients, images in LOADS:
+            load(served, clients, images, 1.0)
+        for _ in range(options.rounds):
+            alone.append(raw(options.seconds / 2))
+            for clients, images in LOADS:
+                before = stages(served.url)
+                loaded.setdefault((clients, images), []).append(load(served, clients, images, options.seconds))
+                if (clients, images) == (1, 1):
+                    after = stages(served.url)
+                    split = {
+                        stage: 1000 * (total - before[stage][0]) / (count - before[stage][1])
+                        for stage, (total, count) in after.items()
+                    }
+    rows, where = rows_of(alone, loaded), machine("cpu", 0)
+    show(f"http_efficiency: {MODEL}", rows, where)
+    show(
+        "stages of one image alone, ms",
+        [{"stage": stage, "ms": value} for stage, value in sorted(split.items(), key=lambda item: -item[1])],
+        where,
+    )
+    save(options, where, rows=rows, stages=split)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
