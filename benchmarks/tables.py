@@ -186,6 +186,17 @@ def pacs() -> str:
     return table(head, rows) + f"\n\n{text}{_where(result)}."
 
 
+def http() -> str:
+    """HTTP against the engine, and where one image's time goes."""
+    result = _result("http_efficiency")
+    names = ("images a second", "corrected", "of the best", "CPU ms an image", "beyond")
+    rows = [[r["what"], *("" if r[name] is None else f"{r[name]:.2f}" for name in names)] for r in result["rows"]]
+    stages = sorted(result["stages"].items(), key=lambda item: -item[1])
+    split = ", ".join(f"{stage} {value:.1f}" for stage, value in stages)
+    text = f"Stages of one image alone, ms: {split}.\n\n{_where(result)}."
+    return table(["", *names], rows) + f"\n\n{text}"
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
@@ -194,6 +205,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "footprint": footprint,
     "studies": studies,
     "pacs": pacs,
+    "http": http,
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),
