@@ -1,6 +1,6 @@
 """Write the documents' tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
 
-python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md and docs/explanation-*.md
+python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md, http-efficiency.md, explanation-*.md
 python -m benchmarks.tables --check  status 1 where a document is not what the results say
 """
 
@@ -21,7 +21,8 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
-DOCUMENTS = (README, ROOT / "docs" / "dicom-results.md", *sorted((ROOT / "docs").glob("explanation-*.md")))
+_NAMED = (ROOT / "docs" / name for name in ("dicom-results.md", "http-efficiency.md"))
+DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
 _METRICS = {
     "accuracy": "accuracy, all classes",
