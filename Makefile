@@ -81,7 +81,7 @@ bento: $(SERVE)/.complete ## build the bento of bentofile.yaml
 	$(SERVE)/bin/python -m bentoml build
 
 locks: ## resolve the lock files anew (needs uv)
-	uv pip compile -q pyproject.toml --extra train --extra load --extra dev --universal --python-version 3.11 \
+	uv pip compile -q pyproject.toml --extra train --extra load --extra dev --extra traces --extra backfill --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements/full.txt
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate -c requirements/full.txt -o requirements/service.txt
