@@ -35,6 +35,7 @@
     ├── RemoteError                      502   an archive that the service fetches from or stores to
     │   ├── RemoteUnavailable            502   may pass: tried again
     │   └── RemoteRefused                502   will not pass by itself
+    ├── ModelFailed                  500   fails alone; the other images of the request are answered
     ├── StageLost                        500   what an earlier stage of a study left on disk is gone or damaged
     ├── Poisoned                         500   a study that takes its worker down
     ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
@@ -322,6 +323,13 @@ class RemoteRefused(RemoteError):
 
     kind = "remote-refused"
     title = "The archive refuses"
+
+
+class ModelFailed(RadiolucentError):
+    """A model that cannot compute one image, whatever it shares its batch with; `__cause__` says why."""
+
+    kind = "model-failed"
+    title = "The model cannot compute this image"
 
 
 class StageLost(RadiolucentError):

@@ -13,13 +13,21 @@ import anyio
 import anyio.to_thread
 
 from service.answers import explanation_answer
-from service.batching import Answer, Batcher
+from service.batching import Answer, Batcher, Rows
 from service.bundle import Kind, Manifest
-from service.errors import InvalidParameter, Overloaded, TooManyImages, TooSlow, UnknownTarget, UnreadableImage
+from service.errors import (
+    InvalidParameter,
+    ModelFailed,
+    Overloaded,
+    TooManyImages,
+    TooSlow,
+    UnknownTarget,
+    UnreadableImage,
+)
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
 from service.images.reading import read_frames
-from service.observability import ERRORS, EVALUATIONS, IMAGES, STAGE_SECONDS
+from service.observability import ERRORS, EVALUATIONS, IMAGES, STAGE_SECONDS, logger
 from service.prediction import Prediction, predict
 from service.preprocessing import prepare
 from service.registry import Model, Registry, load_models
@@ -39,6 +47,7 @@ from service.settings import Settings
 from service.types import Attribution, Frame, Grey8, Item, Masks, Outputs, PreprocessingSpec, Target
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Rows)
 PREDICT = "none"  # the method label of metrics where nothing is explained
 
 
@@ -130,6 +139,7 @@ class Pipeline:
         Raises:
             UnknownModel, UnknownMethod, UnknownTarget, TooManyImages, BudgetTooSmall, DeadlineTooShort, TooSlow,
                 Overloaded: the request as a whole. What is wrong with one file is in its result instead.
+            ModelFailed: on every image of the request.
             Cancelled: `job` says so.
         """
         start = perf_counter()
@@ -142,7 +152,9 @@ class Pipeline:
             self._check_cost(served, method, wish, len(readable))
         decode_end = perf_counter()
         more = method.outputs if method is not None else frozenset[str]()
-        answers = await self.batchers[model].run([row.item.pixels for row in readable], more)
+        computed = await self.batchers[model].run([row.item.pixels for row in readable], more)
+        decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
+        readable = [row for row in decoded if isinstance(row, Read)]
         inference_end = perf_counter()
         explaining = partial(_explain_all, readable, answers, wish, served, method, self.view(served, job), job)
         if method is None or method.budget == 0:
@@ -250,6 +262,44 @@ def _read(number: int, upload: Upload, spec: PreprocessingSpec) -> list[Read | I
         ERRORS.labels(error.kind).inc()
         return [ImageFailure(name=upload.name, error=Problem.of(error))]
     return [Read(number, frame, prepare(frame, spec)) for frame in frames]
+
+
+def set_failed_aside(
+    decoded: Sequence[Read | ImageFailure], computed: Sequence[Answer[R] | ModelFailed], logged_as: str
+) -> tuple[list[Read | ImageFailure], list[Answer[R]]]:
+    """Tell the images that a model computed from those that it could not, which the log names by request and place.
+
+    Args:
+        decoded: one row for each image or frame of the request.
+        computed: one for each `Read` of them, in order.
+        logged_as: the request's id, for the log; of a job's, which opens its result, no more than the beginning.
+
+    Returns:
+        `decoded` with a failure in the place of each image that was not computed, and the answers of the others.
+
+    Raises:
+        ModelFailed: none was computed.
+    """
+    found = iter(computed)
+    rows: list[Read | ImageFailure] = []
+    answers: list[Answer[R]] = []
+    failed: list[ModelFailed] = []
+    for place, row in enumerate(decoded):
+        if isinstance(row, ImageFailure):
+            rows.append(row)
+            continue
+        answer = next(found)
+        if isinstance(answer, Answer):
+            rows.append(row)
+            answers.append(answer)
+            continue
+        logger.error("request %s: the model failed on image %d", logged_as, place, exc_info=answer.__cause__)
+        rows.append(ImageFailure(name=row.frame.name, error=Problem.of(answer)))
+        failed.append(answer)
+    if failed and not answers:
+        raise failed[0]
+    ERRORS.labels(ModelFailed.kind).inc(len(failed))
+    return rows, answers
 
 
 def _explain_all(

@@ -12,7 +12,7 @@ import numpy as np
 
 from service.batching import Answer
 from service.outlines import contours, mask_on_frame
-from service.pipeline import Pipeline, Read, Upload, kind_warnings, observe
+from service.pipeline import Pipeline, Read, Upload, kind_warnings, observe, set_failed_aside
 from service.schemas import ImageFailure, ModelName, OutlineAnswer, SegmentationResult
 from service.segmenter import SegmentationManifest
 from service.types import Masks
@@ -35,6 +35,7 @@ async def segment(
     Raises:
         UnknownModel, WrongTask, TooManyImages, Overloaded: the request as a whole. What is wrong with one file is in
             its result instead.
+        ModelFailed: on every image of the request.
     """
     start = perf_counter()
     manifest = pipeline.registry.segmenter(model).manifest
@@ -42,7 +43,9 @@ async def segment(
     decoded = await pipeline.read(uploads, manifest.preprocessing)
     readable = [row for row in decoded if isinstance(row, Read)]
     decode_end = perf_counter()
-    answers = await pipeline.outliners[model].run([row.item.pixels for row in readable])
+    computed = await pipeline.outliners[model].run([row.item.pixels for row in readable])
+    decoded, answers = set_failed_aside(decoded, computed, request_id)
+    readable = [row for row in decoded if isinstance(row, Read)]
     inference_end = perf_counter()
     found = iter(await pipeline.in_thread(partial(_outline_all, readable, answers, manifest, mask=mask)))
     results = [next(found) if isinstance(row, Read) else row for row in decoded]
