@@ -35,10 +35,11 @@
     ├── RemoteError                      502   an archive that the service fetches from or stores to
     │   ├── RemoteUnavailable            502   may pass: tried again
     │   └── RemoteRefused                502   will not pass by itself
-    ├── ModelFailed                  500   fails alone; the other images of the request are answered
+    ├── ModelFailed                      500   fails alone; the other images of the request are answered
     ├── StageLost                        500   what an earlier stage of a study left on disk is gone or damaged
     ├── Poisoned                         500   a study that takes its worker down
     ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
+    ├── DeadlinePassed                   504   the caller's own deadline; nothing is computed that comes too late
     └── Overloaded                       503
 
 `str(error)` is written for the client: it never holds file names, file contents, patient data or DICOM values;
@@ -359,6 +360,14 @@ class Overloaded(RadiolucentError):
     status = 503
     kind = "overloaded"
     title = "The service is overloaded"
+
+
+class DeadlinePassed(RadiolucentError):
+    """The answer would come after the deadline that the caller gave."""
+
+    status = 504
+    kind = "deadline-passed"
+    title = "The answer would come after the deadline"
 
 
 class Poisoned(RadiolucentError):

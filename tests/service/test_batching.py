@@ -35,7 +35,9 @@ def image(value: int):
 
 
 def make(recorder: Recorder, **limits: int) -> Batcher:
-    return Batcher("test", recorder.run, ThreadPoolExecutor(1), **({"max_batch": 8, "max_queue": 100} | limits))
+    return Batcher(
+        "test", recorder.run, ThreadPoolExecutor(1), **({"max_batch": 8, "max_queue": 100, "max_seconds": 60} | limits)
+    )
 
 
 def test_requests_that_wait_share_the_next_forward_pass_in_order():
