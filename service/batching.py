@@ -17,7 +17,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from service.errors import Overloaded
-from service.observability import BATCH_IMAGES
+from service.observability import BATCH_IMAGES, QUEUE_SECONDS
 from service.types import Grey8
 
 
@@ -57,7 +57,7 @@ class Batcher(Generic[R]):
     """Feeds one model's images, in order of arrival, to `run` in `executor`.
 
     Args:
-        name: of the model, for the batch-size metric.
+        name: of the model, for the metrics of batch sizes and queue time.
         run: uint8 `[N, H, W, 1]` and the names of further outputs to outputs; called in `executor`.
         executor: one thread, shared by all models so that they do not compete for cores.
         max_batch: most images in one call.
@@ -74,6 +74,7 @@ class Batcher(Generic[R]):
         max_queue: int,
     ) -> None:
         self._sizes = BATCH_IMAGES.labels(name)
+        self._queued = QUEUE_SECONDS.labels(name)
         self._run = run
         self._executor = executor
         self._max_batch = max_batch
@@ -119,6 +120,7 @@ class Batcher(Generic[R]):
             computed = perf_counter() - start
             self._sizes.observe(len(batch))
             for row, entry in enumerate(batch):
+                self._queued.observe(start - entry.since)
                 if not entry.future.done():
                     entry.future.set_result(Answer(outputs.row(row), start - entry.since, computed, len(batch)))
 
