@@ -19,7 +19,8 @@ from service.forms import PROBLEMS, ImagesField, ModelField, pipeline_of, read_u
 from service.jobs.routes import add_job_routes
 from service.jobs.store import JobStore
 from service.jobs.worker import JobWorker
-from service.observability import STAGE_SECONDS
+from service.observability.exposition import CONTENT_TYPE, exposition
+from service.observability.stages import observe_received, stage
 from service.page_routes import add_page_routes
 from service.pipeline import PREDICT, Wish
 from service.reader_study.readings import ReadingStore
@@ -105,6 +106,10 @@ def _add_routes(api: FastAPI) -> None:
             swagger_favicon_url=f"{_ASSETS}/favicon-light-32x32.png",
         )
 
+    @api.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(exposition(), headers={"Content-Type": CONTENT_TYPE})
+
     @api.get("/v1/models", summary="Models, what they explain with, and how good they are")
     def models(request: Request) -> Models:
         registry = pipeline_of(request).registry
@@ -170,7 +175,10 @@ def _outliner(segmenter: Segmenter) -> SegmenterDescription:
 async def _answer(request: Request, model: str, images: list[UploadFile], wish: Wish) -> Response:
     pipeline = pipeline_of(request)
     method = pipeline.check(model, len(images), wish)
-    result = await pipeline.answer(request.state.request_id, model, await read_uploads(images), wish)
-    with STAGE_SECONDS.labels("encode", model, method.name if method else PREDICT).time():
+    label = method.name if method else PREDICT
+    uploads = await read_uploads(images)
+    observe_received(model, label)
+    result = await pipeline.answer(request.state.request_id, model, uploads, wish)
+    with stage("encode", model, label):
         body = result.model_dump_json()
     return Response(body, media_type="application/json")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
+import anyio.to_thread
 import bentoml
 
 from service.api import make_api, set_up_jobs
 from service.edge import Edge
+from service.observability.logs import set_up_logs
+from service.observability.requests import Observed
+from service.observability.traces import set_up_traces
 from service.pipeline import Pipeline
 from service.settings import Settings
 
@@ -24,15 +29,26 @@ def _version() -> str:
 
 
 api = make_api(_version())
+if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's logs: this is one, or its supervisor
+    set_up_logs(Settings().log_format)
 
 
-@bentoml.service(name="radiolucent", workers=1, traffic={"timeout": 300}, logging={"access": {"enabled": False}})
+# BentoML's own log lines, metrics and spans hold the path that was sent: ours are in service.observability.
+@bentoml.service(
+    name="radiolucent",
+    workers=1,
+    traffic={"timeout": 300},
+    logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
+    tracing={"excluded_urls": ".*"},
+)
 @bentoml.asgi_app(api, path="/")
 class Radiolucent:
     """Loads and warms up every bundle before the server accepts requests."""
 
     def __init__(self) -> None:
         settings = Settings()
+        self._send_last_spans = set_up_traces(_version())
         api.state.pipeline = Pipeline(settings)
         set_up_jobs(api, settings)
         gc.collect()
@@ -49,7 +65,9 @@ class Radiolucent:
         """Put back what is in hand."""
         await api.state.desk.stop()
         await api.state.job_worker.stop()
+        await anyio.to_thread.run_sync(self._send_last_spans)
 
 
 # BentoML's protocol describes an instance where a class is meant.
+Radiolucent.add_asgi_middleware(Observed)  # pyright: ignore[reportArgumentType]
 Radiolucent.add_asgi_middleware(Edge, api=api)  # pyright: ignore[reportArgumentType]

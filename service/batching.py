@@ -25,7 +25,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from service.errors import DeadlinePassed, ModelFailed, Overloaded
-from service.observability import BATCH_IMAGES, logger
+from service.observability import BATCH_IMAGES, QUEUE_SECONDS, logger
 from service.types import Grey8
 
 _SMALLER_S = 60.0  # that batches stay smaller after memory was short
@@ -83,7 +83,7 @@ class Batcher(Generic[R]):
     """Feeds one model's images to `run` in `executor`, which forms a batch when it comes to it.
 
     Args:
-        name: of the model, for the batch-size metric.
+        name: of the model, for the metrics of batch sizes and queue time.
         run: uint8 `[N, H, W, 1]` and the names of further outputs to outputs; called in `executor`.
         executor: one thread, shared by all models so that they do not compete for cores.
         max_batch: most images in one call.
@@ -104,6 +104,7 @@ class Batcher(Generic[R]):
         cost: float = 0.0,
     ) -> None:
         self._sizes = BATCH_IMAGES.labels(name)
+        self._queued = QUEUE_SECONDS.labels(name)
         self._run = run
         self._executor = executor
         self._max_batch = max_batch
@@ -222,6 +223,7 @@ class Batcher(Generic[R]):
         self._cost = 0.8 * self._cost + 0.2 * each if self._cost else each
         self._sizes.observe(len(batch))
         for row, entry in enumerate(batch):
+            self._queued.observe(start - entry.request.since)
             _put(entry, Answer(outputs.row(row), start - entry.request.since, computed, len(batch)))
         return None
 

@@ -90,8 +90,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id: str = scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
         exchange = _Exchange(receive, send, scope["app"].state.pipeline.settings.max_request_mib * 2**20)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -142,7 +141,7 @@ def _with_problems(scope: Scope, receive: Receive, send: Send) -> Send:
             if plain:
                 replaced = True
                 refusal = HTTPException(message["status"])
-                await _http_problem(refusal, uuid.uuid4().hex)(scope, receive, send)
+                await _http_problem(refusal, scope["state"]["request_id"])(scope, receive, send)
         if not replaced:
             await send(message)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +25,7 @@ from service.dicomweb.archives import Archive, request
 from service.errors import RemoteError, RemoteRefused, RemoteUnavailable
 from service.instance_file import write_whole
 from service.observability import hashed_uid, logger
+from service.observability.logs import set_up_logs
 from service.site_key import read_site_key
 
 _PAGE = 100  # changes in one answer
@@ -49,6 +50,7 @@ class FeedSettings(BaseSettings):
         modalities: of series that are asked about.
         quiet_s: seconds without a new instance after which a series is complete, beside Orthanc's StableAge.
         state: file that remembers; None for one in the user's state folder.
+        log_format: `text` or `json`, by RADIOLUCENT_LOG_FORMAT as the service's.
         site_key: file of the key of hashed UIDs, the service's (`.key` beside its study folder); None likewise.
     """
 
@@ -64,6 +66,7 @@ class FeedSettings(BaseSettings):
     quiet_s: float = Field(default=5.0, ge=0)
     state: Path | None = None
     site_key: Path | None = None
+    log_format: Literal["text", "json"] = Field(default="text", validation_alias="RADIOLUCENT_LOG_FORMAT")
 
 
 @dataclass(slots=True)
@@ -214,13 +217,11 @@ def run(feed: OrthancFeed) -> None:
 
 def main(arguments: Iterable[str]) -> int:
     """Everything is set by the environment (`FeedSettings`)."""
-    import logging
-
     if list(arguments):
         sys.stderr.write(f"{__doc__}\n{FeedSettings.__doc__}\n")
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = FeedSettings()
+    set_up_logs(settings.log_format)
     run(OrthancFeed(settings, read_site_key(settings.site_key)))
     return 0
 

@@ -27,8 +27,10 @@ from service.errors import (
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
 from service.images.reading import read_frames
-from service.observability import ERRORS, EVALUATIONS, IMAGES, STAGE_SECONDS, logger
-from service.prediction import Prediction, predict
+from service.observability import ERRORS, EVALUATIONS, IMAGES, logger
+from service.observability.drift import observe_prediction, observe_unlike
+from service.observability.stages import observe_stages
+from service.prediction import Prediction, energy, predict
 from service.preprocessing import prepare
 from service.registry import Model, Registry, load_models
 from service.rendering import overlay_png
@@ -171,7 +173,7 @@ class Pipeline:
             "explanation": end - inference_end,
             "total": end - start,
         }
-        observe(manifest.id, method.name if method else PREDICT, timing, results)
+        observe(manifest.id, method.name if method else PREDICT, start, timing, results)
         return Result(
             request_id=request_id,
             model=ModelName(id=manifest.id, version=manifest.version),
@@ -315,6 +317,8 @@ def _explain_all(
     manifest = served.bundle.manifest
     outputs = [answer.outputs for answer in answers]
     predictions = [predict(row.logits, manifest) for row in outputs]
+    for made, row in zip(predictions, outputs, strict=True):
+        observe_prediction(manifest.id, made.label, made.probabilities[made.label], energy(row.logits))
     if method is None:
         return [_answer(row, made, [], manifest) for row, made in zip(readable, predictions, strict=True)]
     asked = [_targets(wish, row.file, made.label, manifest) for row, made in zip(readable, predictions, strict=True)]
@@ -369,12 +373,14 @@ def kind_warnings(frame: Frame, kind: Kind) -> list[str]:
     """What speaks against this frame being of the kind that the model was made for."""
     warnings: list[str] = []
     if frame.modality is not None and frame.modality not in kind.modalities:
+        observe_unlike("modality")
         expected = " or ".join(kind.modalities)
         warnings.append(
             f"not of this model's kind: the header gives another modality than {expected}; "
             "do not rely on the prediction"
         )
     if frame.colour > kind.largest_colour:
+        observe_unlike("colour")
         warnings.append(
             f"not of this model's kind: a colour image, and the model is for {kind.description}; "
             "do not rely on the prediction"
@@ -382,11 +388,9 @@ def kind_warnings(frame: Frame, kind: Kind) -> list[str]:
     return warnings
 
 
-def observe(model: str, method: str, timing: dict[str, float], results: Sequence[object]) -> None:
-    """Count what a request took and gave."""
-    for stage, seconds in timing.items():
-        if stage != "total":
-            STAGE_SECONDS.labels(stage, model, method).observe(seconds)
+def observe(model: str, method: str, start: float, timing: dict[str, float], results: Sequence[object]) -> None:
+    """Count what a request, begun at `start` (`time.perf_counter`), took and gave."""
+    observe_stages(model, method, start, {stage: lasted for stage, lasted in timing.items() if stage != "total"})
     failed = sum(isinstance(result, ImageFailure) for result in results)
     IMAGES.labels(model, method, "ok").inc(len(results) - failed)
     IMAGES.labels(model, method, "failed").inc(failed)

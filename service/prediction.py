@@ -28,6 +28,15 @@ class Prediction:
     findings: tuple[FindingResult, ...]
 
 
+def energy(logits: Float) -> float:
+    """Energy score of one image's logits float32 `[K]`, -logsumexp (Liu et al., NeurIPS 2020, at temperature 1).
+
+    Higher is less like the images that the model learned from; it is compared with its own past, not with a threshold.
+    """
+    largest = float(logits.max())
+    return -largest - float(np.log(np.exp(logits.astype(np.float64) - largest).sum()))
+
+
 def predict(logits: Float, manifest: Manifest) -> Prediction:
     """Interpret the logits float32 `[K]` of one image.
 

@@ -15,6 +15,7 @@ from service.engine import Engine, open_engine, read_golden
 from service.errors import BundleError, UnknownModel, WrongTask
 from service.explainers.base import Method, Options, Tier
 from service.observability import BUNDLES_REFUSED, MODEL_INFO, logger
+from service.observability.drift import expect_predictions
 from service.segmenter import Segmenter, is_segmentation, open_segmenter
 from service.types import Grey8
 
@@ -102,6 +103,7 @@ def load_models(folder: Path, *, threads: int, device: str, precision: str = "fp
             continue
         models[bundle.manifest.id] = Model(bundle, engine, measure_costs(bundle, engine))
         _announce(bundle.manifest, engine.provider, engine.precision)
+        expect_predictions(bundle.manifest.id, bundle.manifest.class_names)
     if not models and not segmenters:
         logger.error("no bundle can be served from %s", folder)
     BUNDLES_REFUSED.set(len(refused))

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.examples import SEGMENT_EXAMPLE
 from service.forms import PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads
-from service.observability import STAGE_SECONDS
+from service.observability.stages import observe_received, stage
 from service.schemas import SegmentationResult
 from service.segmentation import METHOD, segment
 
@@ -34,7 +34,9 @@ def add_segment_routes(api: FastAPI) -> None:
         pipeline = pipeline_of(request)
         pipeline.registry.segmenter(model)
         pipeline.check_count(len(images))
-        result = await segment(pipeline, request.state.request_id, model, await read_uploads(images), mask=mask)
-        with STAGE_SECONDS.labels("encode", model, METHOD).time():
+        uploads = await read_uploads(images)
+        observe_received(model, METHOD)
+        result = await segment(pipeline, request.state.request_id, model, uploads, mask=mask)
+        with stage("encode", model, METHOD):
             body = result.model_dump_json()
         return Response(body, media_type="application/json")

@@ -57,7 +57,7 @@ async def segment(
         "outline": end - inference_end,
         "total": end - start,
     }
-    observe(model, METHOD, timing, results)
+    observe(model, METHOD, start, timing, results)
     return SegmentationResult(
         request_id=request_id,
         model=ModelName(id=manifest.id, version=manifest.version),

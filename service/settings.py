@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -105,6 +105,7 @@ class Settings(BaseSettings):
         max_study_mib: most MiB of one study, unpacked.
         scp: the C-STORE door, as JSON; see `ScpSettings`. Closed where left out.
         reader_studies: SQLAlchemy URL of the reader studies' database; empty is an SQLite file in the state folder.
+        log_format: `text`, or `json`: one object a line.
         job_lease_s: seconds without a sign of life after which a running job is another process's to take.
     """
 
@@ -137,3 +138,4 @@ class Settings(BaseSettings):
     max_study_mib: int = Field(default=2048, ge=1)
     scp: ScpSettings = ScpSettings()
     reader_studies: str = ""
+    log_format: Literal["text", "json"] = "text"

@@ -19,7 +19,8 @@ from service.dicom_results import Options as ResultOptions
 from service.errors import TooSlow, UnknownTarget
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Options, Question, run_together
-from service.prediction import predict
+from service.observability.drift import observe_prediction
+from service.prediction import energy, predict
 from service.preprocessing import prepare
 from service.registry import Model, Registry
 from service.rendering import on_frame
@@ -184,6 +185,9 @@ def answer_series(
         SlicePrediction(predict(each.logits, manifest), item.region, found)
         for each, item, found in zip(outputs, items, saliency, strict=True)
     )
+    for each, one in zip(outputs, slices, strict=True):
+        made = one.prediction
+        observe_prediction(manifest.id, made.label, made.probabilities[made.label], energy(each.logits))
     return SeriesAnswer(
         series=series,
         manifest=manifest,

@@ -13,7 +13,7 @@ import yaml
 from prometheus_client import Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from service import observability
+from service.observability import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -51,7 +51,7 @@ def panels() -> list[str]:
 def series() -> set[str]:
     """Names of the series that the service's metrics are scraped as."""
     names = set[str]()
-    for metric in vars(observability).values():
+    for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             name = metric.describe()[0].name
             endings = ["_total"] if isinstance(metric, Counter) else [""]

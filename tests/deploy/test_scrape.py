@@ -63,12 +63,12 @@ def test_rules_over_real_scrapes_give_percentiles_by_stage(prometheus):
     recorded = f'stage_model_method:radiolucent_stage_seconds:p95_5m{{model="{MODEL}", method="gradcam"}} > 0'
     stages: dict[str, float] = {}
     end = time.monotonic() + 60
-    while len(stages) < 5 and time.monotonic() < end:
+    while len(stages) < 6 and time.monotonic() < end:
         answer = client.post("/v1/explain", data={"model": MODEL}, files={"images": IMAGE.read_bytes()})
         assert answer.status_code == 200
         stages = values(asked, recorded)
         time.sleep(0.5)
-    assert set(stages) == {"decode", "queue", "inference", "explanation", "encode"}
+    assert set(stages) == {"receive", "decode", "queue", "inference", "explanation", "encode"}
     assert 0 < stages["queue"] < stages["inference"] < 30
     assert values(asked, 'up{job="radiolucent"}') == {"": 1}
     assert values(asked, "model_method_outcome:radiolucent_images:rate5m > 0").keys() == {"ok"}

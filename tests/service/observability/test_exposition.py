@@ -1,0 +1,72 @@
+"""Several worker processes, as BentoML starts them, are one service to Prometheus."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = Path(__file__).resolve().parents[3]
+WORKER = """
+import sys
+from service.observability import IMAGES, JOBS_WAITING, MODEL_INFO, QUEUE_SECONDS
+from service.observability.metrics import REQUESTS_IN_FLIGHT
+number = int(sys.argv[1])
+IMAGES.labels("m", "gradcam", "ok").inc(number)
+QUEUE_SECONDS.labels("m").observe(0.02 * number)
+REQUESTS_IN_FLIGHT.inc(number)
+JOBS_WAITING.set(number)
+MODEL_INFO.labels("m", "1.0.0", "cpu").set(1)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+SCRAPE = "from service.observability.exposition import exposition; print(exposition().decode(), end='')"
+
+
+def worker(number: int, environment: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WORKER, str(number)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def scraped(environment: dict[str, str]) -> dict[str, list[float]]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRAPE], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    found: dict[str, list[float]] = {}
+    for family in text_string_to_metric_families(done.stdout):
+        for one in family.samples:
+            at = one.labels.get("le", "")
+            found.setdefault(f"{one.name}{at and '|'}{at}", []).append(one.value)
+    return found
+
+
+def test_workers_add_up_and_a_killed_one_leaves_no_gauge(tmp_path):
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    first, second = worker(1, environment), worker(4, environment)
+    try:
+        both = scraped(environment)
+        assert both["radiolucent_images_total"] == [5]
+        assert both["radiolucent_queue_seconds_count"] == [2]
+        assert both["radiolucent_queue_seconds_bucket|0.025"] == [1]
+        assert both["radiolucent_queue_seconds_bucket|0.1"] == [2]
+        assert both["radiolucent_requests_in_flight"] == [5]
+        assert both["radiolucent_jobs_waiting"] == [4]  # of one database that both see
+        assert both["radiolucent_model_info"] == [1, 1]  # by process
+        second.kill()
+        second.wait(10)
+        rest = scraped(environment)
+        assert rest["radiolucent_images_total"] == [5]
+        assert rest["radiolucent_requests_in_flight"] == rest["radiolucent_jobs_waiting"] == [1]
+        assert rest["radiolucent_model_info"] == [1]
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate(timeout=10)
