@@ -70,7 +70,9 @@ async def _report(request: Request, model: str, upload: Upload, wish: Wish, numb
     frames = await pipeline.in_thread(lambda: read_frames(upload.content, upload.name))
     if number > len(frames):
         raise InvalidParameter(f"frame: the file has {len(frames)}")
-    result = await pipeline.answer(request.state.request_id, model, [upload], replace(wish, overlay=True))
+    result = await pipeline.answer(
+        request.state.request_id, model, [upload], replace(wish, overlay=True, picture="png")
+    )
     found = result.results[number - 1]
     if isinstance(found, ImageFailure):
         raise UnknownTarget(found.error.detail)  # the prediction is what it is to be told from

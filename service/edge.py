@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from http import HTTPStatus
 from time import perf_counter
@@ -85,7 +86,7 @@ class _Exchange:
 def _deadline_of(scope: Scope) -> float | None:
     """By `time.perf_counter`, where the caller says how long it waits; what is no number, the route refuses."""
     sent = Headers(scope=scope).get(DEADLINE_HEADER, "")
-    return perf_counter() + int(sent) / 1000 if sent.isascii() and sent.isdigit() else None
+    return perf_counter() + int(sent) / 1000 if re.fullmatch("[1-9][0-9]{0,7}", sent) else None
 
 
 class Guard:

@@ -12,6 +12,7 @@ from fastapi import Depends, File, Form, Header, Request, UploadFile
 from service.explainers.base import Baseline, Options
 from service.pipeline import Pipeline, Upload, Wish
 from service.schemas import Problem
+from service.types import Encoding, Picture
 
 PROBLEM = "application/problem+json"
 DEADLINE_HEADER = "X-Deadline-Ms"
@@ -48,7 +49,13 @@ async def wish_of(
     against: Annotated[
         str | None, Form(description="A class name: why the target and not this class? The maps show the difference.")
     ] = None,
-    overlay: Annotated[bool, Form(description="Add a PNG with the evidence over the image.")] = False,
+    overlay: Annotated[bool, Form(description="Add a picture with the evidence over the image.")] = False,
+    picture: Annotated[
+        Picture, Form(description="Format of the overlay: WebP and JPEG are smaller, and lose a little.")
+    ] = "png",
+    saliency: Annotated[
+        Encoding, Form(description="How the maps are written: rows of numbers, or base64 of little-endian values.")
+    ] = "numbers",
     baseline: Annotated[Baseline, Form(description="What takes the place of hidden pixels.")] = "blur",
     budget: Annotated[
         int | None,
@@ -66,7 +73,7 @@ async def wish_of(
 ) -> Wish:
     """The form fields of an explanation, as what the pipeline takes."""
     options = Options(baseline=baseline, budget=budget, deadline_ms=deadline_ms, seed=seed)
-    return Wish(method, tuple(target), against, overlay, options)
+    return Wish(method, tuple(target), against, overlay, picture, saliency, options)
 
 
 async def deadline_of(
