@@ -36,7 +36,7 @@ from service.settings import SHIPPED_MODELS
 MODEL, MODALITY = "brain-mri-resnet50", "MR"
 BATCHES = (1, 8, 32)
 LOADS = ((1, 1), (8, 1), (32, 1), (1, 8), (1, 32))  # clients, images a request
-_MARK = "radiolucentbenchmark"
+MARK = "radiolucentbenchmark"
 _STAGE = re.compile(r"radiolucent_stage_seconds_(sum|count)\{([^}]*)\} ([0-9.e+-]+)")
 
 
@@ -50,7 +50,7 @@ def body_of(count: int) -> bytes:
             f'Content-Disposition: form-data; name="images"; filename="{number}.png"\r\nContent-Type: image/png\r\n\r\n'
         )
         parts.append(head.encode() + file.content)
-    return b"".join(b"--%s\r\n%s\r\n" % (_MARK.encode(), part) for part in parts) + b"--%s--\r\n" % _MARK.encode()
+    return b"".join(b"--%s\r\n%s\r\n" % (MARK.encode(), part) for part in parts) + b"--%s--\r\n" % MARK.encode()
 
 
 def client(url: str, body: bytes, images: int, until: float) -> int:
@@ -61,7 +61,7 @@ def client(url: str, body: bytes, images: int, until: float) -> int:
     """
     at = urlsplit(url)
     connection = HTTPConnection(at.hostname or "", at.port, timeout=300)
-    headers = {"Content-Type": f"multipart/form-data; boundary={_MARK}"}
+    headers = {"Content-Type": f"multipart/form-data; boundary={MARK}"}
     done = 0
     while time.perf_counter() < until:
         connection.request("POST", "/v1/explain", body, headers)
