@@ -135,9 +135,11 @@ def draw(panels: Sequence[Panel], ask: Callable[[Target], list[Line]], title: st
             middle = bottom + height * 0.42
             figure.text(left + width / 2, middle, shown, fontsize=size, color=colour, ha="center", va="center")
             continue
-        legend = 0.52 * min(len(lines), _MOST) / rows * 0.62
-        box = (left + 0.032, bottom + legend + 0.95 / rows, width - 0.042, height - legend - 1.85 / rows)
-        _plot(figure.add_axes(box), panel, lines)
+        legend = bottom + (0.35 + 0.33 * min(len(lines), _MOST)) / rows
+        box = (left + 0.032, legend + 0.6 / rows, width - 0.042, bottom + height - legend - 1.45 / rows)
+        axes = figure.add_axes(box)
+        _plot(axes, panel, lines)
+        _legend(axes, panel, lines, (left + 0.008, legend))
     return figure
 
 
@@ -182,6 +184,10 @@ def _plot(axes: Axes, panel: Panel, lines: Sequence[Line]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} min"))
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _legend(axes: Axes, panel: Panel, lines: Sequence[Line], corner: tuple[float, float]) -> None:
+    """Names with the last values, below the upper left `corner` in the figure."""
     handles, names = axes.get_legend_handles_labels()
     if len(names) > _MOST:
         names[_MOST - 1] = f"and {len(names) - _MOST + 1} more"
@@ -191,12 +197,13 @@ def _plot(axes: Axes, panel: Panel, lines: Sequence[Line]) -> None:
         handles[:_MOST],
         shown,
         loc="upper left",
-        bbox_to_anchor=(-0.06, -0.13),
+        bbox_to_anchor=corner,
+        bbox_transform=axes.figure.transFigure,
         fontsize=7,
         frameon=False,
         labelspacing=0.25,
         handlelength=1.2,
-        borderaxespad=0.2,
+        borderaxespad=0,
     )
 
 

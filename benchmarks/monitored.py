@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 import httpx
 import numpy as np
@@ -80,8 +81,12 @@ def _other_kind(client: httpx.Client, chance: random.Random) -> httpx.Response:
 
 def _series(client: httpx.Client, chance: random.Random) -> httpx.Response:
     slices = [np.asarray(Image.open(BytesIO(content)).convert("L")) for content in _images(chance, "MR", 4)]
-    files = [saved(each) for each in classic_mr(slices, f"monitored-{chance.randrange(10**9)}")]
-    return client.post("/v1/studies", data={"model": BRAIN}, files=[("files", ("slice", each)) for each in files])
+    archive = BytesIO()
+    with ZipFile(archive, "w") as file:
+        for number, one in enumerate(classic_mr(slices, f"monitored-{chance.randrange(10**9)}")):
+            file.writestr(str(number), saved(one))
+    headers = {"Content-Type": "application/zip", "Accept": "application/json"}
+    return client.post(f"/v1/studies?model={BRAIN}", content=archive.getvalue(), headers=headers)
 
 
 def _lost(client: httpx.Client, chance: random.Random) -> httpx.Response:

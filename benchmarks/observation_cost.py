@@ -4,7 +4,7 @@
 
 A request is one of `service.observability.requests.Observed` around an application that only answers, with the seven
 observations that `POST /v1/explain` makes, a JSON line each, and Prometheus in multiprocess mode as BentoML has it.
-With spans: made and queued, not sent. `exposition` is a scrape's.
+With spans: made and queued, and sent only once the time is taken. `exposition` is a scrape's.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -71,6 +74,27 @@ def requests(loop: asyncio.AbstractEventLoop) -> tuple[Callable[[], object], Cal
     )
 
 
+class _Accept(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        """Takes spans and forgets them."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def collector() -> Generator[str, None, None]:
+    """The address of something that takes spans over OTLP/HTTP."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Accept)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
 def measured(count: int) -> list[dict[str, Cell]]:
     """The table's rows; Prometheus' folder and the spans' endpoint must be set in the environment."""
     from service.observability.drift import observe_prediction
@@ -87,8 +111,9 @@ def measured(count: int) -> list[dict[str, Cell]]:
         bare, observed = requests(loop)
         nothing = microseconds(bare, count)
         rows: list[dict[str, Cell]] = [{"what": "request, no spans", "us": microseconds(observed, count) - nothing}]
-        set_up_traces("0")
+        send_the_rest = set_up_traces("0")
         rows.append({"what": "request, with spans", "us": microseconds(observed, count) - nothing})
+        send_the_rest()
         image = microseconds(lambda: observe_prediction("m", "a", 0.9, -3.0), count)
         rows.append({"what": "further image of a request", "us": image})
         rows.append({"what": "exposition", "us": microseconds(exposition, 20)})
@@ -101,10 +126,10 @@ def main(arguments: list[str] | None = None) -> int:
     made = parser("observation_cost", __doc__)
     made.add_argument("--count", type=int, default=2000, help="calls in a series (default: %(default)s)")
     options = made.parse_args(arguments)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, collector() as endpoint:
         os.environ |= {
             "PROMETHEUS_MULTIPROC_DIR": folder,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "3600000",
             "OTEL_BSP_MAX_QUEUE_SIZE": "1000000",
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1000000",

@@ -1,6 +1,6 @@
 """Write the documents' tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
 
-python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md, http-efficiency.md, observability.md, ...
+python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md, http-efficiency.md, observability.md...
 python -m benchmarks.tables --check  status 1 where a document is not what the results say
 """
 
