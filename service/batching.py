@@ -1,24 +1,36 @@
 """Adaptive batching: while one forward pass runs, the images of all requests gather for the next.
 
-There is no waiting time to tune: an idle model starts at once, a busy one takes everything that arrived meanwhile, up
-to a limit. The images of one request go into one batch, unless they are more than the largest batch holds.
+There is no waiting time to tune: an idle model starts at once, a busy one takes what arrived meanwhile, up to a limit
+in images and in time. Each request is due after as long as its images would take alone, and the one that is due first
+goes first: a small request overtakes a large one that came shortly before it, and nothing is overtaken for ever
+(the virtual finishing time of start-time fair queueing; Goyal, Vin and Cheng, SIGCOMM 1996). The images of one request
+go into one batch, unless they are more than the largest batch holds.
+
+Where a batch fails, its halves are tried alone, down to the image whose fault it is; every other image is answered.
+Where memory was short and smaller batches work, batches stay smaller for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
+import itertools
+import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from service.errors import Overloaded
-from service.observability import BATCH_IMAGES, QUEUE_SECONDS
+from service.errors import DeadlinePassed, ModelFailed, Overloaded
+from service.observability import BATCH_IMAGES, QUEUE_SECONDS, logger
 from service.types import Grey8
+
+_SMALLER_S = 60.0  # that batches stay smaller after memory was short
+# What ONNX Runtime's arena, C++ and CUDA say; its Python errors have no class for it.
+_SHORT = ("allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED")
 
 
 class Rows(Protocol):
@@ -42,19 +54,33 @@ class Answer(Generic[R]):
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting(Generic[R]):
-    """One image `[H, W]`; `opens` is the size of its request where it is the first image of it, else 0."""
+@dataclass(order=True, slots=True)
+class _Request(Generic[R]):
+    """Images `[H, W]` of one request, of which the first `taken` are in a batch already."""
 
-    image: Grey8
-    more: frozenset[str]
-    future: asyncio.Future[Answer[R]]
-    since: float
-    opens: int
+    due: float
+    number: int
+    images: Sequence[Grey8] = field(compare=False)
+    more: frozenset[str] = field(compare=False)
+    since: float = field(compare=False)
+    deadline: float | None = field(compare=False)
+    deliver: Callable[[list[Answer[R] | ModelFailed] | DeadlinePassed], None] = field(compare=False)
+    answers: list[Answer[R] | ModelFailed | None] = field(compare=False)
+    taken: int = field(default=0, compare=False)
+    left: int = field(default=0, compare=False)
+    gone: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[R]):
+    """One image of a batch."""
+
+    request: _Request[R]
+    index: int
 
 
 class Batcher(Generic[R]):
-    """Feeds one model's images, in order of arrival, to `run` in `executor`.
+    """Feeds one model's images to `run` in `executor`, which forms a batch when it comes to it.
 
     Args:
         name: of the model, for the metrics of batch sizes and queue time.
@@ -62,6 +88,8 @@ class Batcher(Generic[R]):
         executor: one thread, shared by all models so that they do not compete for cores.
         max_batch: most images in one call.
         max_queue: most images that may wait.
+        max_seconds: that a batch may take: what arrives meanwhile waits for it.
+        cost: seconds an image takes, as far as is known; it is measured from then on.
     """
 
     def __init__(
@@ -72,70 +100,197 @@ class Batcher(Generic[R]):
         *,
         max_batch: int,
         max_queue: int,
+        max_seconds: float = 0.25,
+        cost: float = 0.0,
     ) -> None:
         self._sizes = BATCH_IMAGES.labels(name)
         self._queued = QUEUE_SECONDS.labels(name)
         self._run = run
         self._executor = executor
         self._max_batch = max_batch
+        self._smaller, self._smaller_until = max_batch, 0.0
         self._max_queue = max_queue
-        self._waiting: deque[_Waiting[R]] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._max_seconds = max_seconds
+        self._cost = cost
+        self._lock = threading.Lock()
+        self._waiting: list[_Request[R]] = []  # a heap
+        self._images = 0  # of those that wait, and of the batch that runs
+        self._numbers = itertools.count()
+        self._turn_taken = False
 
-    async def run(self, images: Sequence[Grey8], more: frozenset[str] = frozenset()) -> list[Answer[R]]:
+    @property
+    def backlog(self) -> float:
+        """Seconds that the images would take which wait or run."""
+        return self._images * self._cost
+
+    @property
+    def cost(self) -> float:
+        """Seconds an image takes in the batches of late."""
+        return self._cost
+
+    async def run(
+        self, images: Sequence[Grey8], more: frozenset[str] = frozenset(), *, deadline: float | None = None
+    ) -> list[Answer[R] | ModelFailed]:
         """Answers for prepared images uint8 `[H, W]`, in order, with the outputs `more` besides the usual ones.
+
+        An image that the model cannot compute even alone has a `ModelFailed` in its place, with the cause.
 
         Raises:
             Overloaded: too many images wait already; none of these was queued.
+            DeadlinePassed: `deadline` (`time.perf_counter`) cannot be met any more; at most a part was computed.
         """
-        if len(self._waiting) + len(images) > self._max_queue:
-            raise Overloaded("too many images are waiting for this model; try again later")
+        if not images:
+            return []
         loop = asyncio.get_running_loop()
-        now = perf_counter()
-        futures: list[asyncio.Future[Answer[R]]] = [loop.create_future() for _ in images]
-        for row, (image, future) in enumerate(zip(images, futures, strict=True)):
-            self._waiting.append(_Waiting(image, more, future, now, 0 if row else len(images)))
-        if self._worker is None or self._worker.done():
-            self._worker = loop.create_task(self._work())
+        future: asyncio.Future[list[Answer[R] | ModelFailed]] = loop.create_future()
+
+        def deliver(found: list[Answer[R] | ModelFailed] | DeadlinePassed) -> None:
+            loop.call_soon_threadsafe(_settle, future, found)
+
+        request = self._queue(images, more, deadline, deliver)
         try:
-            return await asyncio.gather(*futures)
+            return await future
         finally:
-            for future in futures:
-                future.cancel()  # the client went away: what still waits is skipped
+            request.gone = True  # the client went away: what still waits is skipped
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch = self._next_batch()
-            if not batch:
+    def _queue(
+        self,
+        images: Sequence[Grey8],
+        more: frozenset[str],
+        deadline: float | None,
+        deliver: Callable[[list[Answer[R] | ModelFailed] | DeadlinePassed], None],
+    ) -> _Request[R]:
+        now, count = perf_counter(), len(images)
+        with self._lock:
+            if self._images + count > self._max_queue:
+                raise Overloaded("too many images are waiting for this model; try again later")
+            due, number = now + count * self._cost, next(self._numbers)
+            request = _Request(due, number, images, more, now, deadline, deliver, [None] * count, left=count)
+            heapq.heappush(self._waiting, request)
+            self._images += count
+            idle, self._turn_taken = not self._turn_taken, True
+        if idle:
+            self._executor.submit(self._turn)
+        return request
+
+    def _turn(self) -> None:
+        """One batch, in the executor; then the next turn, behind what else waits there."""
+        batch, late = self._next_batch()
+        for request in late:
+            request.deliver(DeadlinePassed())
+        if batch:
+            self._answer(batch)
+        with self._lock:
+            self._images -= len(batch)
+            self._turn_taken = bool(self._waiting)
+            more = self._turn_taken
+        if more:
+            self._executor.submit(self._turn)
+
+    def _answer(self, batch: list[_Entry[R]]) -> None:
+        """Answer every image of a batch; where the forward pass fails, by halves."""
+        pieces = [batch]
+        worked, short, culprit = 1, False, False
+        while pieces:
+            piece = [entry for entry in pieces.pop() if not entry.request.gone]
+            if not piece:
                 continue
-            images = np.stack([entry.image for entry in batch])[..., np.newaxis]
-            more = sorted(frozenset[str]().union(*(entry.more for entry in batch)))
-            start = perf_counter()
-            try:
-                outputs = await loop.run_in_executor(self._executor, self._run, images, more)
-            except Exception as error:  # noqa: BLE001 - whatever broke belongs to the requests of this batch, not to the worker
-                _fail([entry.future for entry in batch], error)
-                continue
-            computed = perf_counter() - start
-            self._sizes.observe(len(batch))
-            for row, entry in enumerate(batch):
-                self._queued.observe(start - entry.since)
-                if not entry.future.done():
-                    entry.future.set_result(Answer(outputs.row(row), start - entry.since, computed, len(batch)))
+            error = self._forward(piece)
+            if error is None:
+                worked = max(worked, len(piece))
+            elif len(piece) > 1:
+                short = short or is_out_of_memory(error)
+                half = len(piece) // 2
+                pieces += [piece[half:], piece[:half]]
+            else:
+                culprit = True
+                _put(piece[0], _failure(error))
+        if short and not culprit:
+            logger.warning("memory was short: batches of at most %d for %.0f s", worked, _SMALLER_S)
+            self._smaller, self._smaller_until = worked, perf_counter() + _SMALLER_S
 
-    def _next_batch(self) -> list[_Waiting[R]]:
-        batch: list[_Waiting[R]] = []
-        while self._waiting and len(batch) < self._max_batch:
-            if batch and self._waiting[0].opens > self._max_batch - len(batch):
-                break  # a request that does not fit begins the next batch
-            entry = self._waiting.popleft()
-            if not entry.future.done():
-                batch.append(entry)
-        return batch
+    def _forward(self, batch: list[_Entry[R]]) -> Exception | None:
+        """One forward pass. Answers the batch, or returns what went wrong."""
+        images = np.stack([entry.request.images[entry.index] for entry in batch])[..., np.newaxis]
+        more = sorted(frozenset[str]().union(*(entry.request.more for entry in batch)))
+        start = perf_counter()
+        try:
+            outputs = self._run(images, more)
+        except Exception as error:  # noqa: BLE001 - whatever broke belongs to this batch, not to the thread
+            return error
+        computed = perf_counter() - start
+        each = computed / len(batch)
+        self._cost = 0.8 * self._cost + 0.2 * each if self._cost else each
+        self._sizes.observe(len(batch))
+        for row, entry in enumerate(batch):
+            self._queued.observe(start - entry.request.since)
+            _put(entry, Answer(outputs.row(row), start - entry.request.since, computed, len(batch)))
+        return None
+
+    def _next_batch(self) -> tuple[list[_Entry[R]], list[_Request[R]]]:
+        """The images of the next batch, and the requests that it is too late for."""
+        batch: list[_Entry[R]] = []
+        late: list[_Request[R]] = []
+        now = perf_counter()
+        with self._lock:
+            most = self._most(now)
+            while self._waiting and len(batch) < most:
+                request = self._waiting[0]
+                left = len(request.images) - request.taken
+                if request.gone or self._too_late(request, now):
+                    heapq.heappop(self._waiting)
+                    self._images -= left
+                    if not request.gone:
+                        request.gone = True
+                        late.append(request)
+                    continue
+                if batch and request.taken == 0 and left > most - len(batch):
+                    break  # a request that does not fit begins the next batch
+                fitting = range(request.taken, request.taken + min(left, most - len(batch)))
+                batch += [_Entry(request, index) for index in fitting]
+                request.taken = fitting.stop
+                if request.taken == len(request.images):
+                    heapq.heappop(self._waiting)
+        return batch, late
+
+    def _most(self, now: float) -> int:
+        """Images of the next batch."""
+        in_time = int(self._max_seconds / self._cost) if self._cost else self._max_batch
+        return max(1, min(self._smaller if now < self._smaller_until else self._max_batch, in_time))
+
+    def _too_late(self, request: _Request[R], now: float) -> bool:
+        left = len(request.images) - request.taken
+        return request.deadline is not None and now + left * self._cost > request.deadline
 
 
-def _fail(futures: Sequence[asyncio.Future[Answer[R]]], error: Exception) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_exception(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed, on the host or on the device."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _SHORT)
+
+
+def _put(entry: _Entry[R], answer: Answer[R] | ModelFailed) -> None:
+    """Keep an image's answer; deliver the request's where it is the last."""
+    request = entry.request
+    request.answers[entry.index] = answer
+    request.left -= 1
+    if request.left == 0 and not request.gone:
+        request.deliver([each for each in request.answers if each is not None])
+
+
+def _failure(error: Exception) -> ModelFailed:
+    failed = ModelFailed(
+        "the model failed on this image; the log has more under the first 8 characters of the request id"
+    )
+    failed.__cause__ = error
+    return failed
+
+
+def _settle(
+    future: asyncio.Future[list[Answer[R] | ModelFailed]], found: list[Answer[R] | ModelFailed] | DeadlinePassed
+) -> None:
+    if future.done():
+        return
+    if isinstance(found, DeadlinePassed):
+        future.set_exception(found)
+    else:
+        future.set_result(found)

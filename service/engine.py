@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,29 @@ _TRUST_IN_FP16 = 5e-2
 _TRUST_IN_INT8 = 0.15  # saturating instructions of older processors do; what goes beyond is another model
 
 
+class Stopped(Exception):
+    """A call ended before it had a result, because another thread asked for it."""
+
+
+class Stop:
+    """Ends one call of ONNX Runtime from another thread, between two nodes of its graph."""
+
+    def __init__(self) -> None:
+        self._options: Any = None
+        self.asked = False
+
+    def watch(self, options: Any) -> None:  # noqa: ANN401 - onnxruntime.RunOptions, which has no type
+        """The options of the call that begins."""
+        self._options = options
+        options.terminate = self.asked
+
+    def ask(self) -> None:
+        """End it; from any thread."""
+        self.asked = True
+        if self._options is not None:
+            self._options.terminate = True
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """Loaded graphs. `provider` is `cpu` or `cuda`; everything may be called from any thread."""
@@ -36,41 +59,47 @@ class Engine:
     gradients: onnxruntime.InferenceSession | None = None
     precision: Precision = "fp32"
 
-    def run(self, images: Grey8, more: Collection[str] = ()) -> Outputs:
+    def run(self, images: Grey8, more: Collection[str] = (), *, stop: Stop | None = None) -> Outputs:
         """One forward pass; only what is asked for is computed.
 
         Args:
             images: uint8 `[N, H, W, 1]`, prepared as the manifest says.
             more: outputs of the graph besides logits and cam.
+            stop: ends it early.
 
         Returns:
             logits float32 `[N, K]`, maps float32 `[N, K, h, w]`, and `more` by name.
+
+        Raises:
+            Stopped: by `stop`.
         """
         import onnxruntime
 
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
-        logits, cam, *others = self.session.run(["logits", "cam", *more], {"images": images}, options)
+        logits, cam, *others = _run(self.session, ["logits", "cam", *more], {"images": images}, options, stop)
         found = {name: np.asarray(value, np.float32) for name, value in zip(more, others, strict=True)}
         return Outputs(np.asarray(logits, np.float32), np.asarray(cam, np.float32), found)
 
-    def logits(self, images: Grey8) -> Float:
-        """Logits float32 `[M, K]` of images uint8 `[M, H, W]`."""
-        return self.run(images[..., None]).logits
+    def logits(self, images: Grey8, *, stop: Stop | None = None) -> Float:
+        """Logits float32 `[M, K]` of images uint8 `[M, H, W]`; `stop` as in `run`."""
+        return self.run(images[..., None], stop=stop).logits
 
-    def gradient(self, pixels: Float, weights: Float, *, free: bool = False) -> Float:
+    def gradient(self, pixels: Float, weights: Float, *, free: bool = False, stop: Stop | None = None) -> Float:
         """The gradient of `weights . logits` by the pixels.
 
         Args:
             pixels: float32 `[M, H, W]`, grey levels 0..255; they may lie between and beyond.
             weights: float32 `[M, K]`.
             free: give the memory back that ONNX Runtime would keep for the next call; the call is slower.
+            stop: ends it early.
 
         Returns:
             float32 `[M, H, W]`, logits per grey level.
 
         Raises:
             RuntimeError: the bundle has no gradient graph.
+            Stopped: by `stop`.
         """
         if self.gradients is None:
             raise RuntimeError("the bundle has no gradient graph")
@@ -80,8 +109,26 @@ class Engine:
         if free and self.provider == "cpu":
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         inputs = {"pixels": pixels[..., None], "weights": weights}
-        (gradient,) = self.gradients.run(["gradient"], inputs, options)
+        (gradient,) = _run(self.gradients, ["gradient"], inputs, options, stop)
         return np.asarray(gradient, np.float32)[..., 0]
+
+
+def _run(
+    session: onnxruntime.InferenceSession,
+    outputs: list[str],
+    inputs: Mapping[str, NDArray[np.generic]],
+    options: Any,  # noqa: ANN401 - as above
+    stop: Stop | None,
+) -> Sequence[Any]:
+    if stop is None:
+        return session.run(outputs, inputs, options)
+    stop.watch(options)
+    try:
+        return session.run(outputs, inputs, options)
+    except Exception as error:
+        if stop.asked and "terminate flag" in str(error):  # ONNX Runtime has no class for it
+            raise Stopped from None
+        raise
 
 
 def open_engine(bundle: Bundle, *, threads: int = 0, device: str = "auto", precision: str = "fp32") -> Engine:

@@ -35,9 +35,11 @@
     ├── RemoteError                      502   an archive that the service fetches from or stores to
     │   ├── RemoteUnavailable            502   may pass: tried again
     │   └── RemoteRefused                502   will not pass by itself
+    ├── ModelFailed                      500   fails alone; the other images of the request are answered
     ├── StageLost                        500   what an earlier stage of a study left on disk is gone or damaged
     ├── Poisoned                         500   a study that takes its worker down
     ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
+    ├── DeadlinePassed                   504   the caller's own deadline; nothing is computed that comes too late
     └── Overloaded                       503
 
 `str(error)` is written for the client: it never holds file names, file contents, patient data or DICOM values;
@@ -46,6 +48,7 @@ the names of the standard's transfer syntaxes are the one exception.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import ClassVar
 
 
@@ -324,6 +327,13 @@ class RemoteRefused(RemoteError):
     title = "The archive refuses"
 
 
+class ModelFailed(RadiolucentError):
+    """A model that cannot compute one image, whatever it shares its batch with; `__cause__` says why."""
+
+    kind = "model-failed"
+    title = "The model cannot compute this image"
+
+
 class StageLost(RadiolucentError):
     """What an earlier stage of a study left on disk is gone or damaged."""
 
@@ -346,11 +356,28 @@ class Cancelled(RadiolucentError):
 
 
 class Overloaded(RadiolucentError):
-    """Too much work is waiting; the client may try again."""
+    """Too much work is waiting; the client may try again.
+
+    Attributes:
+        retry_after: whole seconds after which to try, at least 1.
+    """
 
     status = 503
     kind = "overloaded"
     title = "The service is overloaded"
+
+    def __init__(self, detail: str | None = None, *, retry_after: float = 1.0) -> None:
+        """Keep the seconds, rounded up."""
+        super().__init__(detail)
+        self.retry_after = max(1, ceil(retry_after))
+
+
+class DeadlinePassed(RadiolucentError):
+    """The answer would come after the deadline that the caller gave."""
+
+    status = 504
+    kind = "deadline-passed"
+    title = "The answer would come after the deadline"
 
 
 class Poisoned(RadiolucentError):

@@ -1,19 +1,24 @@
 """Who goes next on the one engine thread: predictions before explanations, explanations before jobs.
 
-A slow method asks its questions a small batch at a time, and each batch waits for its turn, so that a prediction waits
-for one such batch at most.
+A slow method asks its questions a small batch at a time, and each waits for its turn. Work that somebody waits for at
+once stands in nobody's way: a slow batch does not start while such work is on its way, and one that runs already is
+stopped between two nodes of its graph and done again later. What was kept waiting for some seconds runs to its end, so
+that it gets on under any load.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
-import queue
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
-from service.engine import Engine
+from service.engine import Engine, Stop, Stopped
 from service.errors import Cancelled
 from service.types import Float, Grey8, Outputs
 
@@ -21,24 +26,84 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PREDICTION, EXPLANATION, JOB = 0, 1, 2
+PATIENCE = 3.0  # seconds that urgent work may keep other work waiting
+
+
+@dataclass(order=True, slots=True)
+class _Call:
+    """A call in line; `since` is when it was first put there (`time.monotonic`)."""
+
+    priority: int
+    number: int
+    since: float = field(compare=False)
+    run: Callable[[Stop], None] = field(compare=False)
 
 
 class EngineThread:
     """One thread for all models, so that they do not compete for cores; what waits is done by priority, then by age."""
 
     def __init__(self) -> None:
-        self._waiting: queue.PriorityQueue[tuple[int, int, Callable[[], None]]] = queue.PriorityQueue()
+        self._changed = threading.Condition()
+        self._waiting: list[_Call] = []
         self._numbers = itertools.count()
+        self._urgent = 0
+        self._running: tuple[_Call, Stop] | None = None
         threading.Thread(target=self._work, name="engine", daemon=True).start()
 
-    def put(self, priority: int, call: Callable[[], None]) -> None:
-        """Line up a call that handles its own errors."""
-        self._waiting.put((priority, next(self._numbers), call))
+    def put(self, priority: int, run: Callable[[Stop], None]) -> None:
+        """Line up a call that handles its own errors, except for `Stopped`: it is then called again."""
+        with self._changed:
+            heapq.heappush(self._waiting, _Call(priority, next(self._numbers), monotonic(), run))
+            self._changed.notify()
+
+    @contextmanager
+    def urgent(self) -> Generator[None]:
+        """While somebody waits for a prediction that is on its way: slower work does not start, or stops."""
+        with self._changed:
+            self._urgent += 1
+            if self._running is not None:
+                call, stop = self._running
+                if call.priority > PREDICTION and not _impatient(call):
+                    stop.ask()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._urgent -= 1
+                self._changed.notify()
 
     def _work(self) -> None:
         while True:
-            _, _, call = self._waiting.get()
-            call()
+            call, stop = self._next()
+            try:
+                call.run(stop)
+            except Stopped:
+                with self._changed:
+                    heapq.heappush(self._waiting, call)
+
+    def _next(self) -> tuple[_Call, Stop]:
+        with self._changed:
+            self._running = None
+            while (call := self._ready()) is None:
+                self._changed.wait(PATIENCE if self._waiting else None)
+            self._running = call, Stop()
+            return self._running
+
+    def _ready(self) -> _Call | None:
+        """The call whose turn it is: one that has lost patience, else the first of what may start."""
+        impatient = [call for call in self._waiting if call.priority > PREDICTION and _impatient(call)]
+        if impatient and self._urgent:
+            call = min(impatient, key=lambda each: each.since)
+            self._waiting.remove(call)
+            heapq.heapify(self._waiting)
+            return call
+        if self._waiting and (self._waiting[0].priority == PREDICTION or not self._urgent):
+            return heapq.heappop(self._waiting)
+        return None
+
+
+def _impatient(call: _Call) -> bool:
+    return monotonic() - call.since > PATIENCE
 
 
 class Lane(Executor):
@@ -48,14 +113,20 @@ class Lane(Executor):
         self._thread, self._priority = thread, priority
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `fn` when its turn has come."""
+        """Run `fn` when its turn has come, to its end."""
+        return self.submit_stoppable(lambda _: fn(*args, **kwargs))
+
+    def submit_stoppable(self, fn: Callable[[Stop], T]) -> Future[T]:
+        """Run `fn` when its turn has come; where it raises `Stopped`, it is run again later."""
         future: Future[Any] = Future()
 
-        def call() -> None:
-            if not future.set_running_or_notify_cancel():
+        def call(stop: Stop) -> None:
+            if not future.running() and not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(fn(*args, **kwargs))
+                future.set_result(fn(stop))
+            except Stopped:
+                raise
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the result
                 future.set_exception(error)
 
@@ -80,19 +151,17 @@ class Waiting:
 
     def run(self, images: Grey8, more: Collection[str] = ()) -> Outputs:
         """See `Engine.run`."""
-        self._check()
-        return self._lane.submit(self._model.run, images, more).result()
+        return self._in_turn(lambda stop: self._model.run(images, more, stop=stop))
 
     def logits(self, images: Grey8) -> Float:
         """See `Model`."""
-        self._check()
-        return self._lane.submit(self._model.logits, images).result()
+        return self._in_turn(lambda stop: self._model.logits(images, stop=stop))
 
     def gradient(self, pixels: Float, weights: Float) -> Float:
         """See `Model`."""
-        self._check()
-        return self._lane.submit(self._model.gradient, pixels, weights).result()
+        return self._in_turn(lambda stop: self._model.gradient(pixels, weights, stop=stop))
 
-    def _check(self) -> None:
+    def _in_turn(self, call: Callable[[Stop], T]) -> T:
         if self._cancelled():
             raise Cancelled
+        return self._lane.submit_stoppable(call).result()

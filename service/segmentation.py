@@ -12,7 +12,7 @@ import numpy as np
 
 from service.batching import Answer
 from service.outlines import contours, mask_on_frame
-from service.pipeline import Pipeline, Read, Upload, kind_warnings, observe
+from service.pipeline import Pipeline, Read, Upload, kind_warnings, observe, set_failed_aside
 from service.schemas import ImageFailure, ModelName, OutlineAnswer, SegmentationResult
 from service.segmenter import SegmentationManifest
 from service.types import Masks
@@ -21,7 +21,13 @@ METHOD = "segment"  # the method label of metrics
 
 
 async def segment(
-    pipeline: Pipeline, request_id: str, model: str, uploads: Sequence[Upload], *, mask: bool = False
+    pipeline: Pipeline,
+    request_id: str,
+    model: str,
+    uploads: Sequence[Upload],
+    *,
+    mask: bool = False,
+    deadline: float | None = None,
 ) -> SegmentationResult:
     """Outline what the model finds; one result for each image or frame, in order.
 
@@ -31,18 +37,24 @@ async def segment(
         model: id of the bundle.
         uploads: files.
         mask: add the mask as a PNG.
+        deadline: of the forward pass, by `time.perf_counter`.
 
     Raises:
-        UnknownModel, WrongTask, TooManyImages, Overloaded: the request as a whole. What is wrong with one file is in
-            its result instead.
+        UnknownModel, WrongTask, TooManyImages, Overloaded, DeadlinePassed: the request as a whole. What is wrong with
+            one file is in its result instead.
+        ModelFailed: on every image of the request.
     """
     start = perf_counter()
     manifest = pipeline.registry.segmenter(model).manifest
     pipeline.check_count(len(uploads))
-    decoded = await pipeline.read(uploads, manifest.preprocessing)
+    pipeline.admit(deadline, len(uploads))
+    with pipeline.on_its_way():
+        decoded = await pipeline.read(uploads, manifest.preprocessing)
+        readable = [row for row in decoded if isinstance(row, Read)]
+        decode_end = perf_counter()
+        computed = await pipeline.outliners[model].run([row.item.pixels for row in readable], deadline=deadline)
+    decoded, answers = set_failed_aside(decoded, computed, request_id)
     readable = [row for row in decoded if isinstance(row, Read)]
-    decode_end = perf_counter()
-    answers = await pipeline.outliners[model].run([row.item.pixels for row in readable])
     inference_end = perf_counter()
     found = iter(await pipeline.in_thread(partial(_outline_all, readable, answers, manifest, mask=mask)))
     results = [next(found) if isinstance(row, Read) else row for row in decoded]

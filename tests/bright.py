@@ -115,11 +115,11 @@ def manifest(name: str, files: dict[str, str]) -> dict[str, object]:
     }
 
 
-def write_bundle_into(models: Path, name: str) -> Path:
-    """Writes `models/<name>`."""
+def write_bundle_into(models: Path, name: str, graph: onnx.ModelProto | None = None) -> Path:
+    """Writes `models/<name>`; another graph must have the same outputs."""
     folder = models / name
     folder.mkdir(parents=True)
-    onnx.save(bright_graph(), folder / "model.onnx")
+    onnx.save(graph or bright_graph(), folder / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 1), np.uint8)
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     logits, cam = session.run(None, {"images": images})

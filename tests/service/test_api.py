@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 from io import BytesIO
 
 import numpy as np
 import pytest
 from bright import BIAS, CELLS, SIDE, WEIGHT, png
+from brittle import marked, write_brittle_into
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -40,6 +42,29 @@ def grey(low: int = 0, high: int = 255) -> np.ndarray:
 
 def post(client, route: str, files: list[tuple[str, bytes]], **fields: str):
     return client.post(f"/v1/{route}", data=fields, files=[("images", (name, content)) for name, content in files])
+
+
+@pytest.mark.parametrize("mark", ["raises", "exhausts"])
+def test_an_image_that_the_model_fails_on_fails_alone(tmp_path, caplog, mark):
+    write_brittle_into(tmp_path, "brittle")
+    application = make_api("test")
+    application.state.pipeline = Pipeline(Settings(models=tmp_path, threads=1, device="cpu"))
+    with TestClient(application) as client:
+        good, bad = ("good-name.png", marked(None)), ("bad-name.png", marked(mark))
+        answer = post(client, "explain", [good, bad, ("text", b"text"), good], model="brittle")
+        alone = post(client, "predict", [bad], model="brittle")
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [result["status"] for result in results] == ["ok", "failed", "failed", "ok"]
+    assert [result["name"] for result in results[:2]] == ["good-name.png", "bad-name.png"]
+    assert results[1]["error"]["type"] == "urn:radiolucent:problem:model-failed"
+    assert results[2]["error"]["type"] == "urn:radiolucent:problem:unsupported-format"
+    assert alone.status_code == 500
+    problem = Problem.model_validate(alone.json())
+    assert problem.type == "urn:radiolucent:problem:model-failed"
+    assert f"request {problem.request_id}: the model failed on image 0" in caplog.text
+    assert f"request {answer.json()['request_id']}: the model failed on image 1" in caplog.text
+    assert "-name" not in caplog.text
 
 
 def expected_logits(pixels: np.ndarray) -> np.ndarray:
@@ -155,7 +180,7 @@ def test_what_is_not_there_is_a_problem_too(client, method, path, status):
 
 
 def test_our_fault_is_a_500_with_the_id_that_the_log_has(api, client, caplog):
-    def broken(images: np.ndarray) -> Outputs:
+    def broken(images: np.ndarray, more: Collection[str]) -> Outputs:
         raise RuntimeError("secret detail")
 
     api.state.pipeline.batchers["bright"]._run = broken

@@ -3,28 +3,29 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 
 import numpy as np
 import pytest
 
 from service.batching import Batcher
-from service.errors import Overloaded
+from service.errors import ModelFailed, Overloaded
 from service.types import Outputs
 
 
 class Recorder:
     """Counts images a call; holds the first call until released, so that others gather."""
 
-    def __init__(self, fail_on: int | None = None) -> None:
+    def __init__(self, fail_on: int | None = None, fits: int = 100, error: Exception | None = None) -> None:
         self.calls: list[int] = []
         self.release = threading.Event()
-        self.fail_on = fail_on
+        self.fail_on, self.fits, self.error = fail_on, fits, error or ValueError("broken")
 
     def run(self, images, more):
         self.release.wait(10)
         self.calls.append(len(images))
-        if self.fail_on is not None and images.max() == self.fail_on:
-            raise ValueError("broken")
+        if len(images) > self.fits or (self.fail_on is not None and images.max() == self.fail_on):
+            raise self.error
         means = images.astype(np.float32).mean(axis=(1, 2))
         return Outputs(means, means[..., np.newaxis, np.newaxis])
 
@@ -34,7 +35,9 @@ def image(value: int):
 
 
 def make(recorder: Recorder, **limits: int) -> Batcher:
-    return Batcher("test", recorder.run, ThreadPoolExecutor(1), **({"max_batch": 8, "max_queue": 100} | limits))
+    return Batcher(
+        "test", recorder.run, ThreadPoolExecutor(1), **({"max_batch": 8, "max_queue": 100, "max_seconds": 60} | limits)
+    )
 
 
 def test_requests_that_wait_share_the_next_forward_pass_in_order():
@@ -123,14 +126,66 @@ def test_what_a_client_gave_up_is_not_computed():
     assert sum(recorder.calls) == 2
 
 
-def test_a_failed_forward_pass_fails_its_requests_and_no_later_one():
+def run_together(batcher: Batcher, recorder: Recorder, values: list[int]):
+    """One request for each value, all in one batch."""
+
+    async def scenario():
+        first = asyncio.create_task(batcher.run([image(1)]))
+        await asyncio.sleep(0.05)
+        rest = [asyncio.create_task(batcher.run([image(value)])) for value in values]
+        await asyncio.sleep(0.05)
+        recorder.release.set()
+        await first
+        return [answer for answers in await asyncio.gather(*rest) for answer in answers]
+
+    return asyncio.run(scenario())
+
+
+def test_an_image_that_the_model_fails_on_fails_alone():
+    recorder = Recorder(fail_on=200)
+    answers = run_together(make(recorder), recorder, [3, 4, 200, 5, 6, 7, 8, 9])
+    assert isinstance(answers[2], ModelFailed)
+    assert isinstance(answers[2].__cause__, ValueError)
+    assert [a.outputs.logits[0] for a in answers[:2] + answers[3:]] == [3, 4, 5, 6, 7, 8, 9]
+    assert recorder.calls == [1, 8, 4, 2, 2, 1, 1, 4], "by halves"
+
+
+def test_a_failed_forward_pass_fails_no_later_one():
     recorder = Recorder(fail_on=200)
     recorder.release.set()
 
     async def scenario():
         batcher = make(recorder)
-        with pytest.raises(ValueError, match="broken"):
-            await batcher.run([image(200)])
-        return await batcher.run([image(7)])
+        (failed,) = await batcher.run([image(200)])
+        return failed, await batcher.run([image(7)])
 
-    assert asyncio.run(scenario())[0].outputs.logits.tolist() == [7.0]
+    failed, (answer,) = asyncio.run(scenario())
+    assert isinstance(failed, ModelFailed)
+    assert answer.outputs.logits.tolist() == [7.0]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Failed to allocate memory for requested buffer")])
+def test_where_memory_is_short_batches_are_smaller_for_a_while(error, monkeypatch):
+    recorder = Recorder(fits=2, error=error)
+    batcher = make(recorder)
+    answers = run_together(batcher, recorder, list(range(2, 10)))
+    assert [a.outputs.logits[0] for a in answers] == list(range(2, 10))
+    assert recorder.calls == [1, 8, 4, 2, 2, 4, 2, 2]
+    recorder.calls.clear()
+    recorder.fits = 8
+    asyncio.run(batcher.run([image(k) for k in range(4)]))
+    assert recorder.calls == [2, 2]
+    later = perf_counter() + 61
+    monkeypatch.setattr("service.batching.perf_counter", lambda: later)
+    asyncio.run(batcher.run([image(k) for k in range(4)]))
+    assert recorder.calls == [2, 2, 4]
+
+
+def test_an_image_too_large_for_memory_makes_no_batch_smaller():
+    recorder = Recorder(fail_on=200, error=MemoryError())
+    batcher = make(recorder)
+    answers = run_together(batcher, recorder, [3, 200, 4, 5])
+    assert [isinstance(answer, ModelFailed) for answer in answers] == [False, True, False, False]
+    recorder.calls.clear()
+    asyncio.run(batcher.run([image(k) for k in range(8)]))
+    assert recorder.calls == [8]
