@@ -1,4 +1,7 @@
-"""The form fields that predicting and explaining have in common, and what becomes of them."""
+"""The form fields that predicting and explaining have in common, and what becomes of them.
+
+The dependencies are coroutines though they wait for nothing: FastAPI runs plain functions in threads.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ ImagesField = Annotated[
 PREDICTED = ["predicted"]
 
 
-def wish_of(
+async def wish_of(
     method: Annotated[
         str, Form(description="An explanation method of the model; its `default_explanation` where left out.")
     ] = "",
@@ -66,7 +69,7 @@ def wish_of(
     return Wish(method, tuple(target), against, overlay, options)
 
 
-def deadline_of(
+async def deadline_of(
     request: Request,
     _milliseconds: Annotated[
         int | None,
