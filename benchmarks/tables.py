@@ -1,6 +1,6 @@
 """Write the documents' tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
 
-python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md, http-efficiency.md, explanation-*.md
+python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md, http-efficiency.md, observability.md...
 python -m benchmarks.tables --check  status 1 where a document is not what the results say
 """
 
@@ -21,7 +21,7 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
-_NAMED = (ROOT / "docs" / name for name in ("dicom-results.md", "http-efficiency.md"))
+_NAMED = (ROOT / "docs" / name for name in ("dicom-results.md", "http-efficiency.md", "observability.md"))
 DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
 _METRICS = {
@@ -198,6 +198,13 @@ def http() -> str:
     return table(["", *names], rows) + f"\n\n{text}"
 
 
+def observation() -> str:
+    """What metrics, logs and spans cost."""
+    result = _result("observation_cost")
+    rows = [[r["what"], f"{r['us']:.0f}"] for r in result["rows"]]
+    return table(["", "CPU time, microseconds"], rows) + f"\n\n{_where(result)}; shared with other work."
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
@@ -207,6 +214,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "studies": studies,
     "pacs": pacs,
     "http": http,
+    "observation": observation,
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),

@@ -7,7 +7,10 @@ import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
 
+from service.metrics_folder import metrics_folder
+
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.update(metrics_folder(os.environ))
 
 import anyio.to_thread
 import bentoml
