@@ -6,15 +6,20 @@ a lease that ran out belongs to a worker that died, and the row is anybody's aga
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from time import time
 
 from sqlalchemy import Column, ColumnElement, Engine, Float, Integer, String, Table, create_engine, event, or_, select
 from sqlalchemy import update as update_rows
+from sqlalchemy.exc import DBAPIError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = "53100"  # PostgreSQL's SQLSTATE
 _CANDIDATES = 8  # rows looked at for one claim: others may take the first ones
 
 
@@ -101,6 +106,15 @@ def connect(url: str, file: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def is_storage_full(error: BaseException) -> bool:
+    """Whether a file, SQLite or PostgreSQL had no room left on the disk."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    full = isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return full or getattr(cause, "sqlstate", None) == _DISK_FULL
 
 
 def private_folder(name: str = "") -> Path:

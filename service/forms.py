@@ -16,10 +16,12 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
     for status, title in {
         400: "The request cannot be understood",
         404: "No such model",
+        408: "The body stands still",
         413: "Too many or too large files",
         422: "A parameter is not valid",
         500: "Our fault; the log has the same request id",
         503: "Too much is waiting",
+        507: "No room to store this",
     }.items()
 }
 

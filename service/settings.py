@@ -83,6 +83,8 @@ class Settings(BaseSettings):
         max_queue: images that may wait for a model; beyond it requests are answered 503.
         max_images: most files in one request.
         max_request_mib: largest request body in MiB.
+        stall_s: seconds that a connection may stand still: for a request's head, its body, and the taking up of an
+            answer; beyond it at least 16 KiB/s must come (`service.connections.SLOWEST`).
         decode_threads: files decoded at once.
         device: `auto` takes CUDA where it works, `cpu` and `cuda` insist.
         precision: `fp32`, `int8` or `fp16` (bundles that have it; others are refused), or `auto`, which takes int8 on a
@@ -117,6 +119,7 @@ class Settings(BaseSettings):
     max_queue: int = Field(default=1024, ge=1)
     max_images: int = Field(default=64, ge=1)
     max_request_mib: int = Field(default=256, ge=1)
+    stall_s: float = Field(default=20.0, gt=0)
     decode_threads: int = Field(default=4, ge=1)
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
     precision: str = Field(default="fp32", pattern="^(auto|fp32|int8|fp16)$")

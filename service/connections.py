@@ -1,0 +1,92 @@
+"""What uvicorn leaves open: connections that stand still.
+
+A client may send no request, dribble a request's head, or not take up its answer; uvicorn waits for ever. A slow body
+is for `service.edge`, which can say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import ClassVar
+
+import h11
+from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+SLOWEST = 16 * 1024  # bytes a second that a client must send, or take up, once it has stood still for long enough
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, ended where its client stands still.
+
+    Attributes:
+        stall_s: seconds for the whole head of a request, and in which an answer must have been taken up by `SLOWEST`.
+    """
+
+    stall_s: ClassVar[float] = 20.0
+
+    _head: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Begin to wait for a head; a connection beyond half of what files this process may open is ended at once."""
+        super().connection_made(transport)
+        if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+            transport.abort()
+            return
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._head = _cancelled(self._head)
+        self._stalled = _cancelled(self._stalled)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Note whether a head is complete."""
+        super().data_received(data)
+        self._watch_head()
+
+    def pause_writing(self) -> None:
+        """The client takes up no more than the system's buffers hold."""
+        self.flow.pause_writing()
+        self._watch_buffer()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._stalled = _cancelled(self._stalled)
+        self.flow.resume_writing()
+
+    def _watch_buffer(self) -> None:
+        if self._stalled is None:
+            size = self.transport.get_write_buffer_size()
+            self._stalled = self.loop.call_later(self.stall_s, self._end_if_stalled, size)
+
+    def _end_if_stalled(self, before: int) -> None:
+        self._stalled = None
+        if before - self.transport.get_write_buffer_size() < SLOWEST * self.stall_s:
+            self.transport.abort()
+        else:
+            self._watch_buffer()
+
+    def _watch_head(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._head = _cancelled(self._head)
+        elif self._head is None:
+            self._head = self.loop.call_later(self.stall_s, self._end_if_headless)
+
+    def _end_if_headless(self) -> None:
+        self._head = None
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.close()
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def use_connections() -> None:
+    """Have uvicorn use `Connection`; to be called before it makes its server."""
+    HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
