@@ -41,7 +41,7 @@ class Finding:
     wrong: int
     recovery_s: float
     claims: dict[str, bool]
-    figures: dict[str, float | str] = field(default_factory=dict[str, float | str])
+    figures: dict[str, float | int] = field(default_factory=dict[str, float | int])
 
     @property
     def passed(self) -> bool:
@@ -49,7 +49,7 @@ class Finding:
 
 
 def finding(
-    fault: str, seen: Load, since: float, claims: Mapping[str, bool], figures: Mapping[str, float | str] | None = None
+    fault: str, seen: Load, since: float, claims: Mapping[str, bool], figures: Mapping[str, float | int] | None = None
 ) -> Finding:
     """Adds what must hold under every fault: every request has one end, and every answer is its own request's."""
     wrong = sum(one.wrong for one in seen.exchanges)
