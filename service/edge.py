@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.connections import SLOWEST
@@ -53,7 +54,16 @@ async def on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
     if error.__cause__ is not None and is_storage_full(error.__cause__):
         return _problem(_full(), request.state.request_id)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = HTTPException(error.status_code, error.detail, {"Allow": _allowed(request)})
     return _http_problem(error, request.state.request_id)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path; Starlette names those of its first route."""
+    routes = [one for one in request.app.routes if isinstance(one, Route)]
+    methods = {method for one in routes if one.path_regex.match(request.url.path) for method in one.methods or ()}
+    return ", ".join(sorted(methods))
 
 
 def _http_problem(error: HTTPException, request_id: str) -> Response:

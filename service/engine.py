@@ -27,7 +27,7 @@ _TRUST_IN_FP16 = 5e-2
 _TRUST_IN_INT8 = 0.15  # saturating instructions of older processors do; what goes beyond is another model
 
 
-class Stopped(Exception):  # noqa: N818 - no error: it was asked for
+class Stopped(Exception):
     """A call ended before it had a result, because another thread asked for it."""
 
 

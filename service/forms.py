@@ -8,11 +8,17 @@ from fastapi import File, Form, Request, UploadFile
 
 from service.explainers.base import Baseline, Options
 from service.pipeline import Pipeline, Upload, Wish
-from service.schemas import Problem
 
 PROBLEM = "application/problem+json"
+
+
+def problem(title: str) -> dict[str, object]:
+    """A problem, as a route declares it; with `model` FastAPI would promise application/json."""
+    return {"description": title, "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+
+
 PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "description": title, "content": {PROBLEM: {}}}
+    status: problem(title)
     for status, title in {
         400: "The request cannot be understood",
         404: "No such model",
@@ -21,6 +27,7 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
         422: "A parameter is not valid",
         500: "Our fault; the log has the same request id",
         503: "Too much is waiting",
+        504: "The answer would come after the caller's deadline",
         507: "No room to store this",
     }.items()
 }
