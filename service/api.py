@@ -15,7 +15,7 @@ from service.edge import Guard, on_http, on_invalid
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
 from service.explainers.base import Options
-from service.forms import PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
+from service.forms import PROBLEMS, DeadlineField, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
 from service.jobs.routes import add_job_routes
 from service.jobs.store import JobStore
 from service.jobs.worker import JobWorker
@@ -122,8 +122,8 @@ def _add_routes(api: FastAPI) -> None:
         response_model=Result,
         responses={200: {"content": {"application/json": {"example": PREDICT_EXAMPLE}}}, **PROBLEMS},
     )
-    async def predict(request: Request, model: ModelField, images: ImagesField) -> Response:
-        return await _answer(request, model, images, Wish())
+    async def predict(request: Request, model: ModelField, images: ImagesField, deadline: DeadlineField) -> Response:
+        return await _answer(request, model, images, Wish(), deadline)
 
     @api.post(
         "/v1/explain",
@@ -132,9 +132,13 @@ def _add_routes(api: FastAPI) -> None:
         responses={200: {"content": {"application/json": {"example": EXPLAIN_EXAMPLE}}}, **PROBLEMS},
     )
     async def explain(
-        request: Request, model: ModelField, images: ImagesField, wish: Annotated[Wish, Depends(wish_of)]
+        request: Request,
+        model: ModelField,
+        images: ImagesField,
+        wish: Annotated[Wish, Depends(wish_of)],
+        deadline: DeadlineField,
     ) -> Response:
-        return await _answer(request, model, images, wish)
+        return await _answer(request, model, images, wish, deadline)
 
 
 def _described(model: Model) -> ModelDescription:
@@ -172,13 +176,15 @@ def _outliner(segmenter: Segmenter) -> SegmenterDescription:
     return SegmenterDescription(provider=segmenter.provider, grid=(size, size), **fields)
 
 
-async def _answer(request: Request, model: str, images: list[UploadFile], wish: Wish) -> Response:
+async def _answer(
+    request: Request, model: str, images: list[UploadFile], wish: Wish, deadline: float | None
+) -> Response:
     pipeline = pipeline_of(request)
     method = pipeline.check(model, len(images), wish)
     label = method.name if method else PREDICT
     uploads = await read_uploads(images)
     observe_received(model, label)
-    result = await pipeline.answer(request.state.request_id, model, uploads, wish)
+    result = await pipeline.answer(request.state.request_id, model, uploads, wish, deadline=deadline)
     with stage("encode", model, label):
         body = result.model_dump_json()
     return Response(body, media_type="application/json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from http import HTTPStatus
-from time import monotonic
+from time import perf_counter
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,23 +17,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.connections import SLOWEST
 from service.database import is_storage_full
-from service.errors import InvalidParameter, RadiolucentError, StorageFull, TooLarge, UploadTooSlow
-from service.forms import PROBLEM
+from service.errors import InvalidParameter, Overloaded, RadiolucentError, StorageFull, TooLarge, UploadTooSlow
+from service.forms import DEADLINE_HEADER, PROBLEM
 from service.observability import ERRORS, logger
+from service.pipeline import Pipeline
 from service.schemas import Problem, Readiness
 
 _HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
     413: {"Connection": "close"},
-    503: {"Retry-After": "1"},
     507: {"Retry-After": "60"},
 }
+_AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 
 
 def _problem(error: RadiolucentError, request_id: str) -> Response:
     ERRORS.labels(error.kind).inc()
-    headers = _HEADERS.get(error.status)
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Overloaded) else _HEADERS.get(error.status)
     body = Problem.of(error, request_id).model_dump_json()
     return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
 
@@ -84,7 +85,7 @@ class _Exchange:
 
     def __init__(self, receive: Receive, send: Send, limit: int, stall_s: float) -> None:
         self._receive, self._send, self._limit, self._stall_s = receive, send, limit, stall_s
-        self._begun = monotonic()
+        self._begun = perf_counter()
         self._received = 0
         self._whole = False
         self._refusal: RadiolucentError | None = None
@@ -102,7 +103,7 @@ class _Exchange:
     async def _next(self) -> Message:
         if self._whole:  # what comes now is the client's leaving
             return await self._receive()
-        allowed = self._begun + self._stall_s + self._received / SLOWEST - monotonic()
+        allowed = self._begun + self._stall_s + self._received / SLOWEST - perf_counter()
         try:
             async with asyncio.timeout(allowed):
                 return await self._receive()
@@ -122,6 +123,12 @@ class _Exchange:
         await self._send(message)
 
 
+def _deadline_of(scope: Scope) -> float | None:
+    """By `time.perf_counter`, where the caller says how long it waits; what is no number, the route refuses."""
+    sent = Headers(scope=scope).get(DEADLINE_HEADER, "")
+    return perf_counter() + int(sent) / 1000 if sent.isascii() and sent.isdigit() else None
+
+
 class Guard:
     """Gives every request an id, bounds its body, and turns what escapes the routes into a problem."""
 
@@ -134,9 +141,13 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request_id: str = scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
-        settings = scope["app"].state.pipeline.settings
+        pipeline: Pipeline = scope["app"].state.pipeline
+        scope["state"]["deadline"] = deadline = _deadline_of(scope)
+        settings = pipeline.settings
         exchange = _Exchange(receive, send, settings.max_request_mib * 2**20, settings.stall_s)
         try:
+            if scope["path"] in _AT_ONCE:
+                pipeline.admit(deadline)
             await self.app(scope, exchange.receive, exchange.send)
         except RadiolucentError as error:
             await _problem(error, request_id)(scope, receive, send)
@@ -168,8 +179,8 @@ class Edge:
             ready = Readiness(ready=bool(registry.names), models=registry.names, refused=registry.refused)
             status = 200 if ready.ready else 503
             await Response(ready.model_dump_json(), status, media_type="application/json")(scope, receive, send)
-        elif scope["path"] == "/":  # BentoML's own page there asks other hosts for scripts
-            await self.api(scope, receive, send)
+        elif scope["path"] == "/" or scope["path"].startswith("/v1/"):
+            await self.api(scope, receive, send)  # "/": BentoML's page asks other hosts for scripts; the rest: sooner
         else:
             await self.app(scope, receive, _with_problems(scope, receive, send))
 

@@ -50,6 +50,7 @@ the names of the standard's transfer syntaxes are the one exception.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import ClassVar
 
 
@@ -365,11 +366,20 @@ class Cancelled(RadiolucentError):
 
 
 class Overloaded(RadiolucentError):
-    """Too much work is waiting; the client may try again."""
+    """Too much work is waiting; the client may try again.
+
+    Attributes:
+        retry_after: whole seconds after which to try, at least 1.
+    """
 
     status = 503
     kind = "overloaded"
     title = "The service is overloaded"
+
+    def __init__(self, detail: str | None = None, *, retry_after: float = 1.0) -> None:
+        """Keep the seconds, rounded up."""
+        super().__init__(detail)
+        self.retry_after = max(1, ceil(retry_after))
 
 
 class DeadlinePassed(RadiolucentError):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import File, Form, Request, UploadFile
+from fastapi import Depends, File, Form, Header, Request, UploadFile
 
 from service.explainers.base import Baseline, Options
 from service.pipeline import Pipeline, Upload, Wish
 
 PROBLEM = "application/problem+json"
+DEADLINE_HEADER = "X-Deadline-Ms"
 
 
 def problem(title: str) -> dict[str, object]:
@@ -27,7 +28,7 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
         422: "A parameter is not valid",
         500: "Our fault; the log has the same request id",
         503: "Too much is waiting",
-        504: "The answer would come after the caller's deadline",
+        504: "The answer would come after the deadline",
         507: "No room to store this",
     }.items()
 }
@@ -73,9 +74,29 @@ def wish_of(
     return Wish(method, tuple(target), against, overlay, options)
 
 
+def deadline_of(
+    request: Request,
+    _milliseconds: Annotated[
+        int | None,
+        Header(
+            alias=DEADLINE_HEADER,
+            ge=1,
+            le=86_400_000,
+            description="How long the caller waits for the prediction, from when the request's head is there. Refused "
+            "at once (503) where that cannot be met, dropped (504) where it turns out later.",
+        ),
+    ] = None,
+) -> float | None:
+    """When the caller's patience ends, by `time.perf_counter`; the guard has read the header before the body."""
+    return request.state.deadline
+
+
 async def read_uploads(images: list[UploadFile]) -> list[Upload]:
     """The files, as they were sent."""
     return [Upload(image.filename or f"image-{number}", await image.read()) for number, image in enumerate(images)]
+
+
+DeadlineField = Annotated[float | None, Depends(deadline_of)]
 
 
 def pipeline_of(request: Request) -> Pipeline:

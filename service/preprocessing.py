@@ -114,10 +114,10 @@ def _window(
 ) -> Grey8:
     """Map the two percentiles of the field of view to 0 and 255; pixels that are not valid become black."""
     x, y, w, h = box
-    field = np.ascontiguousarray(pixels[y : y + h, x : x + w])
+    field = pixels[y : y + h, x : x + w]
     inside = None if valid is None else np.ascontiguousarray(valid[y : y + h, x : x + w])
     if pixels.dtype == np.uint8:  # there are 256 levels: count them, and look the rest up
-        low, high = _percentiles_of_levels(field.astype(np.uint8, copy=False), inside, window)
+        low, high = _percentiles_of_levels(np.ascontiguousarray(field, np.uint8), inside, window)
         levels = _stretch(np.arange(256, dtype=np.float32), low, high)
         windowed = np.asarray(cv2.LUT(pixels, levels), np.uint8)
     else:
