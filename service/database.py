@@ -18,6 +18,7 @@ from sqlalchemy import Column, ColumnElement, Engine, Float, Integer, String, Ta
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import DBAPIError
 
+_FAR = 10  # leases ahead: none is that long, so that the clock went back since it was written
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_FULL = "53100"  # PostgreSQL's SQLSTATE
 _CANDIDATES = 8  # rows looked at for one claim: others may take the first ones
@@ -69,7 +70,8 @@ class Leases:
             also: what must hold of the row of a dead worker, too.
         """
         now, table = time(), self._table
-        free = or_(waiting, (table.c.status == "running") & (table.c.lease < now))
+        void = (table.c.lease < now) | (table.c.lease > now + _FAR * self._seconds)
+        free = or_(waiting, (table.c.status == "running") & void)
         free = free if also is None else free & also
         with self._engine.connect() as connection:
             candidates = list(

@@ -35,7 +35,7 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
 
 ModelField = Annotated[str, Form(description="Bundle id, as GET /v1/models lists it.", examples=["brain-mri-resnet50"])]
 ImagesField = Annotated[
-    list[UploadFile], File(description="One to 64 files: PNG, JPEG or DICOM (each frame is answered).")
+    list[UploadFile], File(min_length=1, description="One to 64 files: PNG, JPEG or DICOM (each frame is answered).")
 ]
 
 

@@ -92,6 +92,11 @@ async def stage(
             await asyncio.to_thread(service.stop)
 
 
+def client_of(service: Service) -> httpx.AsyncClient:
+    """For what a scenario asks besides the load."""
+    return httpx.AsyncClient(base_url=service.address, timeout=60)
+
+
 async def until(condition: Callable[[], bool], patience_s: float) -> float:
     """Wait; returns the seconds that it took, infinity where it did not come true."""
     start = perf_counter()
