@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import json
 import resource
 import sys
 import termios
+import uuid
 from typing import ClassVar
 
 import h11
@@ -52,6 +54,16 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._watch_head()
 
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered with a problem, like everything else."""
+        problem = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
+        body = json.dumps(problem | {"request_id": uuid.uuid4().hex}).encode()
+        headers = {"Content-Type": "application/problem+json", "Content-Length": str(len(body)), "Connection": "close"}
+        head = h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request")
+        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
     def pause_writing(self) -> None:
         """The client takes up no more than the system's buffers hold."""
         self.flow.pause_writing()
@@ -80,15 +92,19 @@ class Connection(H11Protocol):
             queued = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
         return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
+    def _awaits_head(self) -> bool:
+        """Whether no request is under way; what comes of the body of one that is answered already is thrown away."""
+        return self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE
+
     def _watch_head(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+        if not self._awaits_head():
             self._head = _cancelled(self._head)
         elif self._head is None:
             self._head = self.loop.call_later(self.stall_s, self._end_if_headless)
 
     def _end_if_headless(self) -> None:
         self._head = None
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if self._awaits_head() and not self.transport.is_closing():
             self.transport.close()
 
 

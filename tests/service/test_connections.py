@@ -92,6 +92,42 @@ def test_a_second_head_on_a_connection_is_waited_for_no_longer_than_the_first(mo
     assert asyncio.run(scenario()) == (1, 0)
 
 
+def test_the_body_of_an_answered_request_is_not_waited_for(monkeypatch):
+    async def scenario():
+        async with _served(monkeypatch) as (place, connections):
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+                heard = 0
+                while heard < LARGE:
+                    heard += len(await loop.sock_recv(client, 2**20))
+                held = len(connections)
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(30):
+                        await loop.sock_sendall(client, b"a")
+                        await asyncio.sleep(STALL_S / 10)
+                return held, len(connections)
+
+    assert asyncio.run(scenario()) == (1, 0)
+
+
+def test_what_is_no_http_is_answered_with_a_problem(monkeypatch):
+    async def scenario():
+        async with _served(monkeypatch) as (place, _):
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, b"no HTTP\r\n\r\n")
+                heard = b""
+                while chunk := await loop.sock_recv(client, 4096):
+                    heard += chunk
+                return heard
+
+    head, _, body = asyncio.run(scenario()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == 400
+
+
 def test_a_slow_reader_who_goes_on_is_served(monkeypatch):
     async def scenario():
         async with _served(monkeypatch) as (place, _):
