@@ -71,7 +71,9 @@ async def _report(request: Request, model: str, upload: Upload, wish: Wish, numb
     frames = await pipeline.in_thread(lambda: read_frames(upload.content, upload.name))
     if number > len(frames):
         raise InvalidParameter(f"frame: the file has {len(frames)}")
-    result = await pipeline.answer(request.state.request_id, model, [upload], replace(wish, overlay=True))
+    result = await pipeline.answer(
+        request.state.request_id, model, [upload], replace(wish, overlay=True, picture="png")
+    )
     found = result.results[number - 1]
     if isinstance(found, ImageFailure):
         refused = UnknownTarget if found.error.status < HTTPStatus.INTERNAL_SERVER_ERROR else ModelFailed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from http import HTTPStatus
 from time import perf_counter
@@ -29,7 +30,6 @@ _HEADERS = {
     413: {"Connection": "close"},
     507: {"Retry-After": "60"},
 }
-_DEADLINE_DIGITS = 8  # what is longer, or zero, the route refuses
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 
 
@@ -127,8 +127,7 @@ class _Exchange:
 def _deadline_of(scope: Scope) -> float | None:
     """By `time.perf_counter`, where the caller says how long it waits; what is no number, the route refuses."""
     sent = Headers(scope=scope).get(DEADLINE_HEADER, "")
-    milliseconds = int(sent) if sent.isascii() and sent.isdigit() and len(sent) <= _DEADLINE_DIGITS else 0
-    return perf_counter() + milliseconds / 1000 if milliseconds else None
+    return perf_counter() + int(sent) / 1000 if re.fullmatch("[1-9][0-9]{0,7}", sent) else None
 
 
 class Guard:

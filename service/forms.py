@@ -1,4 +1,7 @@
-"""The form fields that predicting and explaining have in common, and what becomes of them."""
+"""The form fields that predicting and explaining have in common, and what becomes of them.
+
+The dependencies are coroutines though they wait for nothing: FastAPI runs plain functions in threads.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from fastapi import Depends, File, Form, Header, Request, UploadFile
 
 from service.explainers.base import Baseline, Options
 from service.pipeline import Pipeline, Upload, Wish
+from service.types import Encoding, Picture
 
 PROBLEM = "application/problem+json"
 DEADLINE_HEADER = "X-Deadline-Ms"
@@ -42,7 +46,7 @@ ImagesField = Annotated[
 PREDICTED = ["predicted"]
 
 
-def wish_of(
+async def wish_of(
     method: Annotated[
         str, Form(description="An explanation method of the model; its `default_explanation` where left out.")
     ] = "",
@@ -53,7 +57,13 @@ def wish_of(
     against: Annotated[
         str | None, Form(description="A class name: why the target and not this class? The maps show the difference.")
     ] = None,
-    overlay: Annotated[bool, Form(description="Add a PNG with the evidence over the image.")] = False,
+    overlay: Annotated[bool, Form(description="Add a picture with the evidence over the image.")] = False,
+    picture: Annotated[
+        Picture, Form(description="Format of the overlay: WebP and JPEG are smaller, and lose a little.")
+    ] = "png",
+    saliency: Annotated[
+        Encoding, Form(description="How the maps are written: rows of numbers, or base64 of little-endian values.")
+    ] = "numbers",
     baseline: Annotated[Baseline, Form(description="What takes the place of hidden pixels.")] = "blur",
     budget: Annotated[
         int | None,
@@ -71,10 +81,10 @@ def wish_of(
 ) -> Wish:
     """The form fields of an explanation, as what the pipeline takes."""
     options = Options(baseline=baseline, budget=budget, deadline_ms=deadline_ms, seed=seed)
-    return Wish(method, tuple(target), against, overlay, options)
+    return Wish(method, tuple(target), against, overlay, picture, saliency, options)
 
 
-def deadline_of(
+async def deadline_of(
     request: Request,
     _milliseconds: Annotated[
         int | None,

@@ -37,7 +37,7 @@ from service.observability.stages import observe_stages
 from service.prediction import Prediction, energy, predict
 from service.preprocessing import prepare
 from service.registry import Model, Registry, load_models
-from service.rendering import overlay_png
+from service.rendering import overlay_file
 from service.scheduling import EXPLANATION, JOB, PREDICTION, EngineThread, Lane, Waiting
 from service.schemas import (
     ExplanationAnswer,
@@ -50,7 +50,18 @@ from service.schemas import (
 )
 from service.segmenter import Segmenter
 from service.settings import Settings
-from service.types import Attribution, Frame, Grey8, Item, Masks, Outputs, PreprocessingSpec, Target
+from service.types import (
+    Attribution,
+    Encoding,
+    Frame,
+    Grey8,
+    Item,
+    Masks,
+    Outputs,
+    Picture,
+    PreprocessingSpec,
+    Target,
+)
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Rows)
@@ -78,6 +89,8 @@ class Wish:
     target: tuple[str, ...] = ("predicted",)
     against: str | None = None
     overlay: bool = False
+    picture: Picture = "png"
+    saliency: Encoding = "numbers"
     options: Options = DEFAULTS
 
 
@@ -400,7 +413,7 @@ def _explain_all(
             continue
         attributions = next(found)
         EVALUATIONS.labels(manifest.id, method.name).inc(sum(a.evaluations for a in attributions))
-        shown = [_explanation(row, attribution, manifest, overlay=wish.overlay) for attribution in attributions]
+        shown = [_explanation(row, attribution, manifest, wish) for attribution in attributions]
         results.append(_answer(row, made, shown, manifest))
     return results
 
@@ -427,9 +440,9 @@ def _answer(
     )
 
 
-def _explanation(row: Read, attribution: Attribution, manifest: Manifest, *, overlay: bool) -> ExplanationAnswer:
-    picture = overlay_png(row.frame, row.item.region, attribution) if overlay else None
-    return explanation_answer(attribution, manifest, picture)
+def _explanation(row: Read, attribution: Attribution, manifest: Manifest, wish: Wish) -> ExplanationAnswer:
+    picture = overlay_file(row.frame, row.item.region, attribution, wish.picture) if wish.overlay else None
+    return explanation_answer(attribution, manifest, picture, wish.saliency)
 
 
 def kind_warnings(frame: Frame, kind: Kind) -> list[str]:
