@@ -21,7 +21,8 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
-_NAMED = (ROOT / "docs" / name for name in ("dicom-results.md", "http-efficiency.md", "observability.md"))
+_TABLED = ("dicom-results.md", "faults.md", "http-efficiency.md", "observability.md")
+_NAMED = (ROOT / "docs" / name for name in _TABLED)
 DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
 _METRICS = {
@@ -205,6 +206,39 @@ def observation() -> str:
     return table(["", "CPU time, microseconds"], rows) + f"\n\n{_where(result)}; shared with other work."
 
 
+def faults() -> str:
+    """What became of every request under each fault."""
+    result = _result("faults")
+    rows: list[list[str]] = []
+    for one in result["faults"].values():
+        outcomes = ", ".join(f"{count} {kind}" for kind, count in one["outcomes"].items())
+        seen = ", ".join(f"{name} {value:g}" for name, value in one["figures"].items())
+        held = f"{sum(one['claims'].values())} of {len(one['claims'])}"
+        rows.append(
+            [one["fault"], str(one["requests"]), outcomes, str(one["wrong"]), f"{one['recovery_s']:g}", held, seen]
+        )
+    head = ["fault", "requests", "ended", "wrong answers", "recovery, s", "claims that held", "besides"]
+    return table(head, rows) + f"\n\n{_where(result)}; the machine was shared."
+
+
+def soak() -> str:
+    """What grew over the second half of a soak."""
+    result = _result("soak")
+    rows = [
+        [
+            name.replace("_mib", ", MiB"),
+            f"{result['samples'][name][-1]:g}",
+            f"{one['growth']:.2f} ({one['low']:.2f} to {one['high']:.2f})",
+            f"{one['bound']:g}",
+        ]
+        for name, one in result["verdicts"].items()
+    ]
+    wrong = sum(result["unexpected"].values())
+    text = f"{result['options']['minutes']:g} minutes, {result['requests']} requests, {wrong} not answered as is right"
+    head = ["", "at the end", "growth over the second half (95 % interval)", "at most"]
+    return table(head, rows) + f"\n\n{text}; {_where(result)}; the machine was shared."
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
@@ -215,6 +249,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "pacs": pacs,
     "http": http,
     "observation": observation,
+    "faults": faults,
+    "soak": soak,
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),
