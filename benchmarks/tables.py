@@ -195,8 +195,39 @@ def http() -> str:
     rows = [[r["what"], *("" if r[name] is None else f"{r[name]:.2f}" for name in names)] for r in result["rows"]]
     stages = sorted(result["stages"].items(), key=lambda item: -item[1])
     split = ", ".join(f"{stage} {value:.1f}" for stage, value in stages)
-    text = f"Stages of one image alone, ms: {split}.\n\n{_where(result)}."
+    parts = ", ".join(f"{part} {value:.2f}" for part, value in result["parts"].items())
+    text = f"Wall time of one image alone by stage, ms: {split}.\n\n"
+    text += f"CPU time of the parts of a request of one image, each alone, ms: {parts}.\n\n{_where(result)}."
     return table(["", *names], rows) + f"\n\n{text}"
+
+
+def interference() -> str:
+    """What single images feel of others."""
+    result = _result("interference")
+    names = list(result["rows"][0])
+    rows = [
+        [str(row["beside"]), str(row["requests"]), *(f"{row[name]:.2f}" for name in names[2:])]
+        for row in result["rows"]
+    ]
+    used = result["options"]
+    text = (
+        f"{used['rate']:g} single images a second, {used['rounds']} rounds of {used['seconds']:g} s; {_where(result)}."
+    )
+    return table(names, rows) + f"\n\n{text}"
+
+
+def overload() -> str:
+    """Goodput at multiples of capacity."""
+    result = _result("overload")
+    names = list(result["rows"][0])
+
+    def cell(value: float | int | None) -> str:
+        return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+    rows = [[f"{row[names[0]]:g}", *(cell(row[name]) for name in names[1:])] for row in result["rows"]]
+    used = result["options"]
+    text = f"Capacity {result['capacity']:.1f} images a second, deadline {used['deadline_ms']} ms; "
+    return table(names, rows) + f"\n\n{text}{used['seconds']:g} s each; {_where(result)}."
 
 
 def observation() -> str:
@@ -248,6 +279,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "studies": studies,
     "pacs": pacs,
     "http": http,
+    "interference": interference,
+    "overload": overload,
     "observation": observation,
     "faults": faults,
     "soak": soak,
