@@ -7,9 +7,9 @@ others are a running service with so many clients that post so many images a req
 overlays are not asked for. Load generator and service share the cores, so the generator's CPU time, divided by the
 number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it. `CPU ms an image beyond` is
 the service's CPU time less that of the best batch of ONNX Runtime. The stages are wall time of one image, from the
-service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one client and one image. Parts are the
-CPU time of what a request of one image consists of besides, each run alone in this process; what `beyond` has more is
-the HTTP server, threads that wake each other, logs and metrics (docs/observability.md).
+service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one client and one image. The parts
+are CPU time of what a request of one image consists of besides, each run alone in this process; what `beyond` has more
+is the HTTP server, threads that wake each other, logs and metrics (docs/observability.md).
 """
 
 from __future__ import annotations
