@@ -245,8 +245,8 @@ class Batcher(Generic[R]):
                         request.gone = True
                         late.append(request)
                     continue
-                if batch and request.taken == 0 and left > most - len(batch):
-                    break  # a request that does not fit begins the next batch
+                if batch and left > most - len(batch):
+                    break  # what does not fit whole would only keep the others: it begins the next batch
                 fitting = range(request.taken, request.taken + min(left, most - len(batch)))
                 batch += [_Entry(request, index) for index in fitting]
                 request.taken = fitting.stop

@@ -65,7 +65,7 @@ from service.types import (
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Rows)
-_SLOW_BATCH_MS = 100.0  # that a step of a slow method holds the engine, where nobody makes it stop
+_STEP_MS = 60.0  # that a step of a slow method holds the engine, where nobody makes it stop
 PREDICT = "none"  # the method label of metrics where nothing is explained
 
 
@@ -408,7 +408,8 @@ def _explain_all(
         if not isinstance(wanted, UnknownTarget)
     ]
     told = job.progress if job else lambda share: None
-    batch = max(1, min(64, int(_SLOW_BATCH_MS / served.costs.forward)))
+    each = served.costs.gradient if method.gradients else served.costs.forward
+    batch = max(1, min(64, int(_STEP_MS / each)))
     found = iter(run_together(method, questions, view, wish.options, batch=batch, progress=told))
     results: list[ImageAnswer | ImageFailure] = []
     for row, made, wanted in zip(readable, predictions, asked, strict=True):
