@@ -5,8 +5,8 @@
 Requests arrive open-loop (see `arrivals`), so that slow answers do not slow the load down. The rate is raised until
 the objective of the operation (`capacity` in `objectives.toml`) is no longer met, then narrowed by bisection. A rate is
 held so long that a backlog growing by a twentieth of the rate would miss the objective, less long where it is missed
-earlier; it is met where that is shown with 95 % confidence. The rate found is confirmed by a run of its own, because the
-best of several noisy ones flatters.
+earlier; it is met where that is shown with 95 % confidence. The rate found is confirmed by a run of its own, because
+the best of several noisy ones flatters.
 """
 
 from __future__ import annotations
