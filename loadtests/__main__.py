@@ -132,7 +132,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--url", default="http://127.0.0.1:3000", help="default: %(default)s")
     parser.add_argument("--users", type=int, default=0, help="default: the sum of the mix's weights")
-    parser.add_argument("--seconds", type=float, default=75.0, help="default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=90.0, help="default: %(default)s")
     parser.add_argument("--shape", choices=SHAPES, default="constant", help="users over time")
     parser.add_argument("--mix", type=Path, default=Path(os.environ.get("RADIOLUCENT_LOAD_MIX", mix.SHIPPED)))
     parser.add_argument("--objectives", type=Path, default=objectives.SHIPPED)

@@ -133,7 +133,12 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--p95-ms", type=float, default=0.0, help="instead of the objectives of the file")
     parser.add_argument("--price", type=float, default=0.0, help="of the machine an hour, in any currency")
     parser.add_argument("--start", type=float, default=0.0, help="first rate (default: half of what one client gets)")
-    parser.add_argument("--seconds", type=float, default=0.0, help="longest for a rate (default: 20 times the limit)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="for a rate, three times as long where in doubt (default: 20 times the limit)",
+    )
     parser.add_argument("--resolution", type=float, default=0.05, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
     parser.add_argument("--note", default="", help="what the figures depend on; part of the result")
@@ -164,6 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.price:
             summary["cost_per_1000"] = cost = cost_per_thousand(options.price, images)
             console.print(f"{cost:.4f} for 1,000 at {options.price:g} an hour")
+    options.objectives = options.objectives.name  # results hold no place of this machine
     levels = [asdict(level) for level in found.levels]
     save(options, where, operation=operation, objective=goal.model_dump(), found=summary, levels=levels)
     return 0 if found.rate is not None else 1

@@ -13,7 +13,7 @@ from loadtests.objectives import GOOD
 from loadtests.proof import Decision, decide
 from loadtests.samples import quantile
 
-LOOKS = 4  # at the requests of a rate, at most
+EARLY, LATE = (0.25, 0.5, 0.75), (1.0, 2.0, 3.0)  # looks at a rate, in shares of its time; met is decided late only
 LEAST = 120  # requests of a rate: half as many show 95 %, where they are independent and all within the limit
 _GROWTH = 1.5
 
@@ -46,22 +46,25 @@ class Found:
 
 
 async def hold(send: Send, rate: float, limits: dict[float, float], seconds: float, seed: int) -> Level:
-    """Offer a rate for so many seconds, longer where it would be fewer than `LEAST` requests, or until it is missed.
+    """Offer a rate until it is decided whether it meets the limits.
 
-    That it is met is decided at the end only, when a backlog has had its time to grow, with a confidence of 95 %; for
-    being missed early, this is shared among the looks (Bonferroni).
+    That they are met is decided after `seconds` (longer where those would be fewer than `LEAST` requests), when a backlog
+    has had its time to grow, or after two or three times as many; that they are missed, earlier, too. The confidence of
+    95 % of each decision is shared among the looks at it (Bonferroni). What is then not decided is unproven.
     """
     limit_s, seconds = max(limits.values()) / 1000, max(seconds, LEAST / rate)
     warm_up, start = min(2.0, seconds / 10), time.perf_counter()
     decision: Decision = "unproven"
     judged: list[Arrival] = []
+    looked = -warm_up
     async with offered(send, rate, seed, timeout_s=max(10.0, 4 * limit_s)) as stream:
-        for look in range(LOOKS):
-            await asyncio.sleep(seconds / LOOKS + (warm_up if look == 0 else 0))
+        for look in (*EARLY, *LATE):
+            await asyncio.sleep(look * seconds - looked)
+            looked = look * seconds
             judged = stream.decided(asyncio.get_running_loop().time(), limit_s, warm_up)
-            confidence = 0.95 if look == LOOKS - 1 else 1 - 0.05 / LOOKS
-            decision = decide([latency_of(one) for one in judged], limits, confidence)
-            if decision == "missed":
+            looks = len(LATE) if look in LATE else len(EARLY) + len(LATE)
+            decision = decide([latency_of(one) for one in judged], limits, 1 - 0.05 / looks)
+            if decision == "missed" or (decision == "met" and look in LATE):
                 break
     return _level(stream, decision, judged, time.perf_counter() - start)
 
