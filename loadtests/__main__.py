@@ -37,7 +37,7 @@ def locust_command(options: argparse.Namespace, url: str, users: int) -> list[st
     """Locust without its page, on this machine, with workers here (`--processes`) or elsewhere (`--expect-workers`)."""
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py"), "--headless"]
     command += ["--only-summary", "--exit-code-on-error", "0", "--stop-timeout", str(_GRACE_S), "--host", url]
-    command += ["--users", str(users), "--run-time", f"{options.seconds:g}s", "--shape", options.shape]
+    command += ["--users", str(users), "--run-time", f"{options.seconds}s", "--shape", options.shape]
     if options.processes:
         command += ["--processes", str(options.processes), "--master-bind-port", str(options.port)]
         command += ["--master-port", str(options.port)]
@@ -132,7 +132,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--url", default="http://127.0.0.1:3000", help="default: %(default)s")
     parser.add_argument("--users", type=int, default=0, help="default: the sum of the mix's weights")
-    parser.add_argument("--seconds", type=float, default=90.0, help="default: %(default)s")
+    parser.add_argument("--seconds", type=int, default=90, help="default: %(default)s")
     parser.add_argument("--shape", choices=SHAPES, default="constant", help="users over time")
     parser.add_argument("--mix", type=Path, default=Path(os.environ.get("RADIOLUCENT_LOAD_MIX", mix.SHIPPED)))
     parser.add_argument("--objectives", type=Path, default=objectives.SHIPPED)

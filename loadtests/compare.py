@@ -113,7 +113,8 @@ def compare(
     if what == "throughput":
         slower, faster = faster, slower
     found: Found = "regression" if slower else "improvement" if faster else "no difference shown"
-    return Effect(what, first, second, *(float(np.exp(value)) for value in (effect, low, high)), found)
+    ratio, least, most = (float(np.exp(value)) for value in (effect, low, high))
+    return Effect(what, first, second, ratio, least, most, found)
 
 
 def _deviation(blocks: Sequence[Floats], measure: Measure) -> float:
@@ -131,15 +132,18 @@ def effects_of(before: Blocks, after: Blocks, *, tolerance: float, least: int = 
     sides = [by_operation([sample for block in blocks for sample in block]) for blocks in (before, after)]
     named = sorted(set(sides[0]) | set(sides[1]))
     enough = [name for name in named if min(len(side.get(name, [])) for side in sides) >= least]
-    asked: list[tuple[str, list[list[Floats]], Measure]] = [("throughput", [images(before), images(after)], _mean)]
+    asked: list[tuple[str, list[Floats], list[Floats], Measure]] = [
+        ("throughput", images(before), images(after), _mean)
+    ]
     for name in enough:
-        values = [latencies(before, name), latencies(after, name)]
-        asked += [(f"{name}, p{100 * q:.0f} ms", values, partial(quantile, share=q)) for q in (0.5, 0.95)]
+        values = latencies(before, name), latencies(after, name)
+        asked += [(f"{name}, p{100 * q:.0f} ms", *values, partial(quantile, share=q)) for q in (0.5, 0.95)]
     confidence = 1 - 0.05 / len(asked)
     made = [
-        compare(*values, measure, what, confidence=confidence, tolerance=tolerance) for what, values, measure in asked
+        compare(first, second, measure, what, confidence=confidence, tolerance=tolerance)
+        for what, first, second, measure in asked
     ]
-    unknown = [what for (what, _, _), effect in zip(asked, made, strict=True) if effect is None]
+    unknown = [what for (what, *_), effect in zip(asked, made, strict=True) if effect is None]
     return [effect for effect in made if effect is not None], [name for name in named if name not in enough] + unknown
 
 
@@ -151,7 +155,8 @@ def more_wrong(before: Blocks, after: Blocks) -> str | None:
     """What to say where B has more wrong answers than chance explains (Fisher's exact test, one-sided, 1 %)."""
     counts = [[s.outcome == "wrong" for block in blocks for s in block] for blocks in (before, after)]
     table = [[sum(side), len(side) - sum(side)] for side in reversed(counts)]
-    if float(fisher_exact(table, alternative="greater").pvalue) >= 0.01:
+    tested: Any = fisher_exact(table, alternative="greater")
+    if tested.pvalue >= 0.01:
         return None
     return f"wrong answers: {sum(counts[1])} of {len(counts[1])}, before {sum(counts[0])} of {len(counts[0])}"
 
