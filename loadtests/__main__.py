@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     write_report(result, options.out)
     show(result, console)
-    console.print(f"report: {options.out / 'index.html'}")
+    console.print(f"report: {options.out / 'index.html'}", soft_wrap=True)
     return 0 if result["met"] else 1
 
 

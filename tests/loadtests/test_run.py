@@ -114,7 +114,9 @@ def test_a_distributed_run_ends_with_a_verdict_and_a_report(url, tmp_path):
 @pytest.mark.server
 def test_a_missed_objective_is_status_one_and_an_impossible_mix_status_two(url, tmp_path):
     (tmp_path / "mix.toml").write_text("[bad_input]\nweight = 2\nthink_s = [0, 0.1]\n")
-    (tmp_path / "objectives.toml").write_text('least_requests = 1\n[latency."bad input"]\np95_ms = 0.001\nleast = 1\n')
+    (tmp_path / "objectives.toml").write_text(
+        'warm_up_s = 0\nleast_requests = 1\n[latency."bad input"]\np95_ms = 0.001\nleast = 1\n'
+    )
     files = ["--mix", str(tmp_path / "mix.toml"), "--objectives", str(tmp_path / "objectives.toml")]
     run = loaded(tmp_path / "a", "--url", url, "--seconds", "2", *files)
     assert run.returncode == 1, run.stderr
