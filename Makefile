@@ -49,11 +49,8 @@ export: $(FULL)/.complete ## export: make export CHECKPOINT=... OUT=models/NAME 
 browser: $(FULL)/.complete ## the page in a real Chromium (Debian: apt install chromium)
 	$(FULL)/bin/python -m pytest tests/browser
 
-load: $(FULL)/.complete ## load-test a started service; reports in reports/
-	mkdir -p reports
-	$(FULL)/bin/python -m locust -f loadtests/locustfile.py --headless -u 8 -r 4 -t 60s --host http://$(HOST):$(PORT) \
-	  --html reports/load.html --csv reports/load
-	$(FULL)/bin/python -m loadtests.check reports/load
+load: $(FULL)/.complete ## load-test the service, started here where none is; verdict and reports/load/index.html
+	$(FULL)/bin/python -m loadtests --url http://$(HOST):$(PORT) $(LOAD)
 
 pacs: $(FULL)/.complete ## the loop with a real Orthanc on loopback; SERIES="DIR ..." adds series of your own
 	$(FULL)/bin/python -m tests.pacs $(SERIES)

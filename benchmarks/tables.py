@@ -21,7 +21,7 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
-_TABLED = ("dicom-results.md", "faults.md", "http-efficiency.md", "observability.md")
+_TABLED = ("dicom-results.md", "faults.md", "http-efficiency.md", "load-testing.md", "observability.md")
 _NAMED = (ROOT / "docs" / name for name in _TABLED)
 DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
@@ -270,6 +270,43 @@ def soak() -> str:
     return table(head, rows) + f"\n\n{text}; {_where(result)}; the machine was shared."
 
 
+def load() -> str:
+    """A run of `make load`: what each operation took, and its verdict."""
+    result = _result("load")
+    names = ("requests", "shed", "wrong", "p50_ms", "p95_ms", "p99_ms")
+    rows = [
+        [row["operation"], *("" if row[name] is None else f"{row[name]:.0f}" for name in names)]
+        for row in result["operations"]
+    ]
+    met, used = sum(row["met"] for row in result["verdict"]), result["options"]
+    (rate,) = (row["measured"] for row in result["verdict"] if row["objective"] == "throughput")
+    text = (
+        f"{used['users']} users, {used['seconds']:g} s: {rate:.1f} images a second, {met} of {len(result['verdict'])} "
+    )
+    note = f"; {result['machine']['note']}" if result["machine"]["note"] else ""
+    return table(["operation", *(name.replace("_ms", ", ms") for name in names)], rows) + (
+        f"\n\n{text}objectives met. {_where(result)}{note}."
+    )
+
+
+def capacity() -> str:
+    """The levels of a search for capacity, and what it found."""
+    result = _result("capacity")
+    names = ("requests", "p50_ms", "p95_ms", "p99_ms", "late_ms")
+    rows = [
+        [f"{one['rate']:.2f}", one["decision"], *(f"{one[name]:.0f}" for name in names)] for one in result["levels"]
+    ]
+    found, goal = result["found"], result["objective"]
+    limits = ", ".join(f"{name[:3]} {goal[name]:g} ms" for name in ("p50_ms", "p95_ms", "p99_ms") if goal[name])
+    text = f"{result['operation']}, {result['options']['images']} image a request, objective {limits}: "
+    text += "none shown" if found["rate"] is None else f"**{found['images_per_s']:.1f} explanations a second**"
+    if found["cost_per_1000"] is not None:
+        text += f", {found['cost_per_1000']:.4f} for 1,000 at {result['options']['price']:g} an hour"
+    note = f"; {result['machine']['note']}" if result["machine"]["note"] else ""
+    head = ["requests a second", "objective", *(name.replace("_ms", ", ms") for name in names)]
+    return table(head, rows) + f"\n\n{text}. {_where(result)}{note}."
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
@@ -284,6 +321,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "observation": observation,
     "faults": faults,
     "soak": soak,
+    "load": load,
+    "capacity": capacity,
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),

@@ -1,95 +1,53 @@
-"""Locust users: predict and explain, with one image and with several, on every model that the service offers.
+"""What Locust loads: the users of the mix, the shape of the run, and where the samples go.
 
-    locust -f loadtests/locustfile.py --headless -u 8 -r 4 -t 60s --host http://127.0.0.1:3000
+    python -m loadtests                                                               everything, with a verdict
+    locust -f loadtests/locustfile.py --host http://127.0.0.1:3000 --shape steps -t 60s    by hand
 
-An answer counts as a success where every image was answered and every explanation is there with its map.
+Environment: RADIOLUCENT_LOAD_MIX (another file than `mix.toml`), RADIOLUCENT_LOAD_KEY (sent as `Authorization:
+Bearer`), RADIOLUCENT_LOAD_SAMPLES (where the samples are written at the end, as JSON; the master does it for all).
 """
 
 from __future__ import annotations
 
-import itertools
+import math
+import os
+from pathlib import Path
 from typing import Any
 
-from locust import HttpUser, between, task
+from locust import LoadTestShape, events
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
 
-from loadtests.payloads import uploads
+from loadtests import collecting
+from loadtests.mix import SHIPPED, read_mix
+from loadtests.shapes import SHAPES, users_at
+from loadtests.users import make_users
 
-MANY = 8
+_SPAWN_RATE = 100.0  # users started a second where the number changes
 
-
-class ReadingRoom(HttpUser):
-    """Someone (or some PACS) that sends images and reads the answers."""
-
-    abstract = True
-    images = 1
-    path = "/v1/predict"
-    overlay = False
-    wait_time = between(0.0, 0.05)
-
-    def on_start(self) -> None:
-        """Ask once which models there are."""
-        models = self.client.get("/v1/models", name="models").json()["models"]
-        self.models = itertools.cycle(
-            [(model["id"], model["kind"]["modalities"][0]) for model in models if model["task"] == "classification"]
-        )
-
-    @task
-    def send(self) -> None:
-        """Send images to the next model."""
-        model, modality = next(self.models)
-        files = [upload.part() for upload in uploads()[modality][: self.images]]
-        fields = {"model": model, **({"overlay": "true"} if self.overlay else {})}
-        name = f"{self.path.rpartition('/')[2]} {self.images} {model}{' overlay' if self.overlay else ''}"
-        with self.client.post(self.path, data=fields, files=files, name=name, catch_response=True) as answer:
-            fault = f"status {answer.status_code}" if answer.status_code != 200 else self.fault(answer.json())
-            if fault:
-                answer.failure(fault)
-
-    def fault(self, body: dict[str, Any]) -> str | None:
-        """What is wrong with an answer, or None."""
-        results = body["results"]
-        if len(results) != self.images:
-            return f"{len(results)} results for {self.images} images"
-        if any(result["status"] != "ok" for result in results):
-            return "an image failed"
-        if self.path.endswith("explain") and not all(map(self.explained, results)):
-            return "an explanation is missing"
-        return None
-
-    def explained(self, result: dict[str, Any]) -> bool:
-        """Whether a result holds a map of the shape that it states, and a picture where one was asked for."""
-        explanations = result["explanations"]
-        return bool(explanations) and all(
-            [len(e["saliency"]), len(e["saliency"][0])] == e["shape"] and bool(e["overlay"]) == self.overlay
-            for e in explanations
-        )
+globals().update(make_users(read_mix(Path(os.environ.get("RADIOLUCENT_LOAD_MIX", SHIPPED)))))
 
 
-class PredictOne(ReadingRoom):
-    """One image a request."""
+class Chosen(LoadTestShape):
+    """The shape that `--shape` names, over `--run-time`, of `--users`."""
+
+    use_common_options = True
+
+    def tick(self) -> tuple[int, float] | None:
+        """Locust's: users and how fast they come, or the end."""
+        assert self.runner is not None  # noqa: S101 - set before the first tick
+        options: Any = self.runner.environment.parsed_options
+        users = users_at(options.shape, self.get_run_time(), options.run_time or math.inf, options.num_users or 1)
+        return None if users is None else (users, _SPAWN_RATE)
 
 
-class PredictMany(ReadingRoom):
-    """Several images a request."""
-
-    images = MANY
-
-
-class ExplainOne(ReadingRoom):
-    """One image a request, with its explanation."""
-
-    path = "/v1/explain"
+@events.init_command_line_parser.add_listener
+def _add_options(parser: LocustArgumentParser) -> None:
+    parser.add_argument(
+        "--shape", choices=SHAPES, default="constant", env_var="RADIOLUCENT_LOAD_SHAPE", help="users over time"
+    )
 
 
-class ExplainMany(ReadingRoom):
-    """Several images a request, with their explanations."""
-
-    path = "/v1/explain"
-    images = MANY
-
-
-class OverlayOne(ReadingRoom):
-    """One image a request, with its explanation drawn over it."""
-
-    path = "/v1/explain"
-    overlay = True
+@events.init.add_listener
+def _collect(environment: Environment, **_: object) -> None:
+    collecting.listen(environment, Path(os.environ.get("RADIOLUCENT_LOAD_SAMPLES", "reports/load/samples.json")))

@@ -1,0 +1,147 @@
+"""The whole of `python -m loadtests` on a real service with a small model, Locust as master with two workers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bright import write_bundle_into
+from serving import free_port
+
+from benchmarks.served import started
+from loadtests.report import FILES, main
+from loadtests.scrape import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+MIX = """
+[reading_room]
+weight = 2
+think_s = [0.02, 0.05]
+overlay = 0.3
+[mixed_methods]
+weight = 1
+think_s = [0.02, 0.05]
+methods = ["gradcam"]
+images = [1, 3]
+predictions = 0.5
+[slow_client]
+weight = 1
+think_s = [0.0, 0.1]
+send_s = [0.3, 0.6]
+[bad_input]
+weight = 2
+think_s = [0.02, 0.05]
+"""
+OBJECTIVES = """
+warm_up_s = 0.5
+least_requests = 20
+images_per_s = 1
+[latency.predict]
+p95_ms = 60000
+least = 1
+[latency."explain gradcam"]
+p50_ms = 60000
+least = 3
+[latency."slow client"]
+p95_ms = 60000
+least = 1
+[latency."bad input"]
+p95_ms = {bad_input}
+least = 5
+"""
+
+
+def loaded(out, *arguments):
+    command = [sys.executable, "-m", "loadtests", "--out", str(out), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"RADIOLUCENT_LOAD_KEY": "unused"}, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    write_bundle_into(folder / "models", "bright")
+    settings = {
+        "MODELS": str(folder / "models"),
+        "JOBS_DATABASE": f"sqlite:///{folder}/jobs.sqlite",
+        "READER_STUDIES": f"sqlite:///{folder}/readings.sqlite",
+        "STUDY_FOLDER": str(folder / "studies"),
+        "SITE_KEY": str(folder / "site.key"),
+    }
+    with started({f"RADIOLUCENT_{name}": value for name, value in settings.items()}) as served:
+        yield served.url
+
+
+@pytest.mark.server
+def test_a_distributed_run_ends_with_a_verdict_and_a_report(url, tmp_path):
+    (tmp_path / "mix.toml").write_text(MIX)
+    (tmp_path / "objectives.toml").write_text(OBJECTIVES.format(bad_input=60000))
+    out = tmp_path / "report"
+    run = loaded(
+        *(out, "--url", url, "--seconds", "6", "--processes", "2", "--port", str(free_port())),
+        *("--mix", str(tmp_path / "mix.toml"), "--objectives", str(tmp_path / "objectives.toml"), "--shape", "steps"),
+    )
+    assert run.returncode == 0, run.stdout.decode() + run.stderr.decode() + (out / "locust.txt").read_text()
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "locust.txt"])
+
+    result = json.loads((out / "load.json").read_text())
+    assert result["met"] is True
+    assert {row["operation"] for row in result["operations"]} >= {"predict", "explain gradcam", "bad input"}
+    assert sum(row["wrong"] + row["shed"] for row in result["operations"]) == 0
+    assert max(value for value in result["server"]["cpu"] if value is not None) > 0
+    assert min(result["server"]["rss_mib"]) > 50
+    assert any(value is not None and value >= 1 for value in result["server"]["batch"])
+    assert {"decode", "queue", "inference", "explanation", "encode"} <= set(result["stage_seconds"])
+    with (out / "samples.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(result["samples"]["at"])
+
+    page = (out / "index.html").read_text()
+    assert page.count("<svg") == 7
+    assert "Research use only" in page
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+
+    (tmp_path / "again").mkdir()
+    assert main([str(out / "load.json"), str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "index.html").read_bytes() == (out / "index.html").read_bytes()
+
+
+@pytest.mark.server
+def test_a_missed_objective_is_status_one_and_an_impossible_mix_status_two(url, tmp_path):
+    (tmp_path / "mix.toml").write_text("[bad_input]\nweight = 2\nthink_s = [0, 0.1]\n")
+    (tmp_path / "objectives.toml").write_text(
+        'warm_up_s = 0\nleast_requests = 1\n[latency."bad input"]\np95_ms = 0.001\nleast = 1\n'
+    )
+    files = ["--mix", str(tmp_path / "mix.toml"), "--objectives", str(tmp_path / "objectives.toml")]
+    run = loaded(tmp_path / "a", "--url", url, "--seconds", "2", *files)
+    assert run.returncode == 1, run.stderr
+    assert b"bad input, p95" in run.stdout
+
+    (tmp_path / "mix.toml").write_text('[reading_room]\nweight = 1\nthink_s = [0, 0]\nmethods = ["no-such-method"]\n')
+    run = loaded(tmp_path / "b", "--url", url, "--seconds", "3", *files)
+    assert run.returncode == 2
+    assert "no model offers any of no-such-method" in (tmp_path / "b" / "locust.txt").read_text()
+
+
+def test_what_cannot_be_used_is_status_two(tmp_path):
+    (tmp_path / "mix.toml").write_text("")
+    run = loaded(tmp_path / "a", "--mix", str(tmp_path / "mix.toml"))
+    assert (run.returncode, b"no kind of user comes" in run.stderr) == (2, True)
+
+
+def test_metrics_are_read_by_name_whatever_their_labels():
+    text = (
+        'radiolucent_stage_seconds_sum{stage="queue",model="a",method="x",new="1"} 1.5\n'
+        'radiolucent_stage_seconds_sum{stage="queue",model="b",method="x",new="1"} 0.5\n'
+        'radiolucent_stage_seconds_count{stage="queue",model="b"} 9\n'
+        'radiolucent_batch_images_sum{model="a"} 12\nradiolucent_batch_images_count{model="a"} 4\n'
+        'something_else{model="a"} 4\n'
+    )
+    assert parse(text) == ({"queue": 2.0}, (4.0, 12.0))
+    with pytest.raises(ValueError, match="could not convert"):
+        parse("no-metric at all {")
