@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from service.errors import RadiolucentError
 
 _DESCRIPTION = """\
@@ -15,8 +17,8 @@ Explain every image of an archive. Research use only: not a medical device. A sa
 not a lesion outline. The results are written for whoever runs this, and hold what tells of patients (--names).
 
 SOURCE is one of
-  FOLDER                              every file below it
-  s3://BUCKET/PREFIX, gs://, file:/// an object store, as Arrow takes it
+  FOLDER                              every file below it; links to folders are not followed
+  s3://BUCKET/PREFIX, gs://, hdfs://  an object store, as Arrow takes it
   @FILE                               a text file with an address a line
   dicomweb:NAME?Modality=MR&...       the series that QIDO-RS finds in an archive of RADIOLUCENT_ARCHIVES
 
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         backfill(arguments)
+    except ValidationError as error:
+        message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         message = f"{error.filename}: {error.strerror}"
     except RadiolucentError as error:
@@ -77,9 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch", type=int, default=32, metavar="IMAGES", help="one forward pass (default: %(default)s)"
     )
-    parser.add_argument("--engines", type=int, default=0, help="default: one for each GPU, or one for each node")
+    parser.add_argument("--engines", type=int, default=0, help="default: one for each GPU, or each core")
     parser.add_argument(
-        "--store-mib", type=int, default=512, help="memory for what is read ahead (default: %(default)s)"
+        "--ahead-mib", type=int, default=256, help="memory for what is read ahead (default: %(default)s)"
     )
     parser.add_argument("--address", default="", help="of a running Ray; default: on this machine")
     return parser

@@ -121,7 +121,7 @@ def _work(
             batch=arguments.batch,
             secret=read_site_key(settings.site_key) if arguments.names == "hashed" else None,
         )
-        cluster = Cluster(arguments.address, arguments.engines, arguments.store_mib)
+        cluster = Cluster(arguments.address, arguments.engines, arguments.ahead_mib)
         _run(ledger, listing, reading, explaining, cluster, bundle, console)
     answered, failed = ledger.outcome()
     console.print(f"{answered} images answered, {sum(failed.values())} failed, in {ledger.folder / 'results'}")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from service.backfill.arrow import Array, Table
 from service.bundle import Manifest, read_bundle
 from service.engine import open_engine, read_golden
 from service.errors import RadiolucentError
@@ -75,7 +76,7 @@ class Explainer:
         golden: Grey8 = read_golden(bundle)["images"].astype(np.uint8)[:1]
         self._shape = self._explain(golden)[0].attribution.values.shape  # also warms up what the method asks
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, batch: Table) -> Table:
         """Answer a batch of `read_shards`.
 
         Returns:
@@ -133,14 +134,14 @@ class Explainer:
         return {name: values.take(order) for name, values in made.items()}
 
 
-def probabilities(predictions: Sequence[Prediction], manifest: Manifest) -> pa.StructArray:
+def probabilities(predictions: Sequence[Prediction], manifest: Manifest) -> Array:
     """A struct of float32 by class."""
     names = manifest.class_names
     columns = [pa.array([one.probabilities[name] for one in predictions], pa.float32()) for name in names]
     return pa.StructArray.from_arrays(columns, list(names))
 
 
-def findings(predictions: Sequence[Prediction], manifest: Manifest) -> pa.Array:
+def findings(predictions: Sequence[Prediction], manifest: Manifest) -> Array:
     """A struct by finding of `probability` float32 and `present` bool; null where the model has no findings."""
     if not manifest.findings:
         return pa.nulls(len(predictions))
@@ -157,7 +158,7 @@ def findings(predictions: Sequence[Prediction], manifest: Manifest) -> pa.Array:
     return pa.StructArray.from_arrays(columns, [finding.name for finding in manifest.findings])
 
 
-def _pixels(batch: pa.Table) -> Grey8:
+def _pixels(batch: Table) -> Grey8:
     """Uint8 `[N, H, W, 1]`: a view of the object store's memory where the batch is one piece."""
     column = batch.column("pixels").combine_chunks()
     whole = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column

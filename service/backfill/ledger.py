@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from service.backfill.arrow import Table, compute
 from service.backfill.sources import Entry
 from service.errors import RunConflict
 from service.instance_file import sync_folder
@@ -54,8 +54,12 @@ class Ledger:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder.resolve()
         self._lock = _lock(self.folder / "lock")
-        (self.folder / "results").mkdir(mode=0o700, exist_ok=True)
-        self._begin(dict(asked))
+        try:
+            (self.folder / "results").mkdir(mode=0o700, exist_ok=True)
+            self._begin(dict(asked))
+        except BaseException:
+            self.close()
+            raise
 
     def _begin(self, asked: dict[str, object]) -> None:
         path = self.folder / "run.json"
@@ -102,7 +106,7 @@ class Ledger:
         done = {path.name for path in self._results()}
         return [number for number in range(listing.shards) if _NUMBER.format(number) not in done]
 
-    def commit(self, shard: int, table: pa.Table) -> None:
+    def commit(self, shard: int, table: Table) -> None:
         """Keep the answers of a shard: after this it is done."""
         replace(self.folder / "results" / _NUMBER.format(shard), _parquet(table))
 
@@ -111,7 +115,7 @@ class Ledger:
         dropped = 0
         for path in self._results():
             found = pq.read_table(path, columns=["problem"]).column("problem")
-            if pc.any(pc.is_in(found, pa.array(problems, pa.string()))).as_py():
+            if compute.any(compute.is_in(found, pa.array(problems, pa.string()))).as_py():
                 path.unlink()
                 dropped += 1
         return dropped
@@ -152,7 +156,7 @@ def replace(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(table: Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()

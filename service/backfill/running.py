@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from service.backfill.arrow import Table, compute
 from service.backfill.explaining import Explainer, Explaining
 from service.backfill.ledger import Ledger
 from service.backfill.reading import Reading, read_shards
 
 _MIB = 2**20
+_MOST_ON_A_NODE = 16  # each holds the model; threads of one forward pass wait for each other, engines do not
 _OURS = ("shard", "entries", "entry", "number", "rows_of_entry")
 
 
@@ -27,13 +28,13 @@ class Cluster:
 
     Attributes:
         address: of a running Ray; empty: on this machine, as long as the run takes.
-        engines: actors that hold the model; 0: one for each GPU, or one for each node.
-        store_mib: memory of the object store on this machine, which bounds what is read ahead of the engines.
+        engines: actors that hold the model; 0: one for each GPU, or without any one for each core, at most 16 a node.
+        ahead_mib: memory of the images that are read ahead of the engines; Ray waits with reading beyond it.
     """
 
     address: str = ""
     engines: int = 0
-    store_mib: int = 512
+    ahead_mib: int = 256
 
 
 def run(
@@ -83,15 +84,15 @@ def start(cluster: Cluster) -> Any:  # noqa: ANN401 - the module
     from ray.data import DataContext
 
     if cluster.address:
-        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(
             num_cpus=len(os.sched_getaffinity(0)),
-            object_store_memory=cluster.store_mib * _MIB,
+            object_store_memory=max(128, 2 * cluster.ahead_mib) * _MIB,
             include_dashboard=False,
             _node_ip_address="127.0.0.1",
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
@@ -100,14 +101,18 @@ def start(cluster: Cluster) -> Any:  # noqa: ANN401 - the module
     return ray
 
 
-def _batches(ray: Any, reading: Reading, explaining: Explaining, cluster: Cluster) -> Iterator[pa.Table]:  # noqa: ANN401
+def _batches(ray: Any, reading: Reading, explaining: Explaining, cluster: Cluster) -> Iterator[Table]:  # noqa: ANN401
     nodes = sum(node["Alive"] for node in ray.nodes())
     gpus = 0 if explaining.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
-    engines = cluster.engines or gpus or nodes
+    cores = int(ray.cluster_resources().get("CPU", nodes))
+    engines = cluster.engines or gpus or min(cores, _MOST_ON_A_NODE * nodes)
     told = replace(explaining, share=-(-engines // nodes))
     context = ray.data.DataContext.get_current()
     # A block is a batch: it leaves a reading task at once, and an engine gets it as one piece.
     context.target_max_block_size = reading.batch * reading.spec.size**2
+    context.execution_options.resource_limits = ray.data.ExecutionResources(
+        object_store_memory=cluster.ahead_mib * _MIB
+    )
     rows = ray.data.range(len(reading.shards), override_num_blocks=len(reading.shards))
     prepared = rows.map_batches(read_shards, batch_size=None, batch_format="numpy", fn_kwargs={"reading": reading})
     answered = prepared.map_batches(
@@ -127,14 +132,14 @@ class Gathering:
     """Puts rows together that arrive in any order, until their shard is complete."""
 
     def __init__(self) -> None:
-        self._parts: dict[int, list[pa.Table]] = {}
+        self._parts: dict[int, list[Table]] = {}
 
-    def add(self, batch: pa.Table) -> list[tuple[int, pa.Table]]:
+    def add(self, batch: Table) -> list[tuple[int, Table]]:
         """Take rows; returns the shards that they complete, each in the order of its listing."""
-        done: list[tuple[int, pa.Table]] = []
+        done: list[tuple[int, Table]] = []
         for shard in batch.column("shard").unique().to_pylist():
             parts = self._parts.setdefault(shard, [])
-            parts.append(batch.filter(pc.equal(batch.column("shard"), shard)))
+            parts.append(batch.filter(compute.equal(batch.column("shard"), shard)))
             if _complete(parts):
                 table = pa.concat_tables(self._parts.pop(shard)).sort_by(
                     [("entry", "ascending"), ("number", "ascending")]
@@ -144,7 +149,7 @@ class Gathering:
         return done
 
 
-def _complete(parts: list[pa.Table]) -> bool:
+def _complete(parts: list[Table]) -> bool:
     """Every entry's last row is here, and as many rows as the last ones say."""
     announced = [part.column("rows_of_entry").to_numpy() for part in parts]
     ended = sum(int(np.count_nonzero(each)) for each in announced)
@@ -152,14 +157,14 @@ def _complete(parts: list[pa.Table]) -> bool:
     return ended >= parts[0].column("entries")[0].as_py() and rows >= sum(int(each.sum()) for each in announced)
 
 
-def _check(shard: int, table: pa.Table) -> None:
+def _check(shard: int, table: Table) -> None:
     pairs = table.group_by(["entry", "number"]).aggregate([])
-    entries = pc.count_distinct(table.column("entry")).as_py()
+    entries = compute.count_distinct(table.column("entry")).as_py()
     if pairs.num_rows != table.num_rows or entries != table.column("entries")[0].as_py():
         raise RuntimeError(f"shard {shard}: rows came twice or not at all; nothing of it was written")
 
 
-def _described(table: pa.Table, constants: dict[str, str]) -> pa.Table:
+def _described(table: Table, constants: dict[str, str]) -> Table:
     for name in ("model", "model_version", "method"):
         table = table.append_column(name, pa.array([constants[name]] * table.num_rows))
     return table.replace_schema_metadata(constants)

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlsplit
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
+from service.backfill.arrow import Store as FileStore
 from service.dicomweb.archives import Archive
 from service.dicomweb.client import fetch_series
 from service.dicomweb.multipart import Limits
@@ -80,9 +81,8 @@ class Folder:
 
     def contents(self, key: str) -> Iterator[bytes]:
         """See `Source`."""
-        path = os.fsdecode(unquote_to_bytes(key.removeprefix("file://")))
         try:
-            with Path(path).open("rb") as file:
+            with Path(_local(key)).open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
         except OSError:
             raise RemoteUnavailable("the file is gone or cannot be read") from None
@@ -91,7 +91,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Objects below a URI that Arrow understands: `s3://bucket/prefix`, `gs://`, `hdfs://`, `file:///`, ...
+    """Objects below a URI that Arrow understands: `s3://bucket/prefix`, `gs://`, `hdfs://`, ...
 
     Attributes:
         uri: its query holds options of the store (`?region=...&endpoint_override=...`). Credentials are taken from
@@ -191,16 +191,21 @@ def open_source(source: str, archives: Mapping[str, Archive], match: str = "*") 
         if name not in archives:
             raise UnknownSource("no such archive is configured; see the setting RADIOLUCENT_ARCHIVES")
         return Query(name, archives[name], dict(parse_qsl(query, strict_parsing=bool(query))))
-    if "://" in source:
+    if "://" in source and not source.startswith("file://"):
         _store(source)
         return Store(source, match)
-    if not Path(source).is_dir():
+    folder = Path(_local(source) if source.startswith("file://") else source)
+    if not folder.is_dir():
         raise InvalidParameter("the source is no folder that is here, no URI, no @FILE and no dicomweb:NAME")
-    return Folder(str(Path(source).resolve()), match)
+    return Folder(str(folder.resolve()), match)
+
+
+def _local(key: str) -> str:
+    return os.fsdecode(unquote_to_bytes(key.removeprefix("file://")))
 
 
 @cache
-def _store(uri: str) -> tuple[FileSystem, str]:
+def _store(uri: str) -> tuple[FileStore, str]:
     try:
         return FileSystem.from_uri(uri)
     except (ValueError, OSError) as error:  # of Arrow: its errors are these, or subclasses of them
@@ -208,7 +213,7 @@ def _store(uri: str) -> tuple[FileSystem, str]:
         raise InvalidParameter(f"the address of the store {kind}") from None
 
 
-def _object(store: FileSystem, path: str) -> bytes:
+def _object(store: FileStore, path: str) -> bytes:
     try:
         with store.open_input_stream(path) as file:
             content = bytes(file.read(MAX_FILE_BYTES + 1))
