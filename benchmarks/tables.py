@@ -21,7 +21,7 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
-_TABLED = ("dicom-results.md", "faults.md", "http-efficiency.md", "observability.md")
+_TABLED = ("backfill.md", "dicom-results.md", "faults.md", "http-efficiency.md", "observability.md")
 _NAMED = (ROOT / "docs" / name for name in _TABLED)
 DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
@@ -270,6 +270,18 @@ def soak() -> str:
     return table(head, rows) + f"\n\n{text}; {_where(result)}; the machine was shared."
 
 
+def backfill() -> str:
+    """Whole archives against ONNX Runtime alone."""
+    result = _result("backfill")
+    names = [name for name in result["rows"][0] if name != "what"]
+    rows = [
+        [r["what"], *(f"{r[name]:.{2 if 'ratio' in name or 'of ONNX' in name else 1}f}" for name in names)]
+        for r in result["rows"]
+    ]
+    text = f"{result['options']['images']} images, images a second; {_where(result)}, shared with other work."
+    return table(["", *names], rows) + f"\n\n{text}"
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
@@ -284,6 +296,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "observation": observation,
     "faults": faults,
     "soak": soak,
+    "backfill": backfill,
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),

@@ -76,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
         default="kept",
         help="addresses and UIDs in the results: as they are, or hashed with the site's key (default: %(default)s)",
     )
+    parser.add_argument(
+        "--dicom",
+        action="store_true",
+        help="answer whole series, those of a query or the folders of a folder, and write DICOM objects to OUT/dicom",
+    )
     parser.add_argument("--retry", action="store_true", help="once more, too, what could not be fetched")
     parser.add_argument("--shard", type=int, default=512, metavar="IMAGES", help="done together (default: %(default)s)")
     parser.add_argument(

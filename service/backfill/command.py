@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from service.backfill.explaining import Explaining
 from service.backfill.ledger import Ledger, Listing
 from service.backfill.reading import Reading
 from service.backfill.running import Cluster, run
-from service.backfill.sources import Source, open_source
+from service.backfill.series import Objects
+from service.backfill.sources import Source, of_series, open_source
 from service.bundle import MANIFEST, Bundle, read_bundle, sha256
 from service.errors import BundleError, InvalidParameter, UnknownModel, UnknownTarget
 from service.explainers import check_target, find_method
@@ -21,29 +24,136 @@ from service.explainers.base import Options
 from service.schemas import RESEARCH_NOTICE
 from service.settings import Settings
 from service.site_key import read_site_key
+from service.studies.answering import StudyWish
 
 RETRIED = ("remote-unavailable",)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for, checked."""
+
+    arguments: argparse.Namespace
+    settings: Settings
+    bundle: Bundle
+    explaining: Explaining
+
+    def asked(self) -> dict[str, object]:
+        """All that the answers depend on, as JSON."""
+        arguments, explaining, settings = self.arguments, self.explaining, self.settings
+        made = {
+            "kinds": list(settings.results),
+            "options": settings.result_options.model_dump(),
+            "deidentify": settings.deidentify,
+        }
+        return {
+            "source": arguments.source,
+            "match": arguments.match,
+            "model": self.bundle.manifest.id,
+            "manifest": sha256(self.bundle.path / MANIFEST),
+            "method": explaining.method,
+            "target": explaining.target,
+            "budget": explaining.options.budget,
+            "seed": explaining.options.seed,
+            "precision": explaining.precision,
+            "saliency": explaining.numbers,
+            "names": arguments.names,
+            "dicom": made if arguments.dicom else None,
+        }
+
+    def reading(self, ledger: Ledger, source: Source, waiting: Sequence[int]) -> Reading:
+        """What the tasks are told that read shards."""
+        manifest, hashed = self.bundle.manifest, self.arguments.names == "hashed"
+        return Reading(
+            source=source,
+            folder=ledger.folder,
+            shards=np.array(waiting, np.int64),
+            spec=manifest.preprocessing,
+            kind=manifest.kind,
+            batch=self.arguments.batch,
+            secret=read_site_key(self.settings.site_key) if hashed else None,
+        )
+
+    def objects(self, ledger: Ledger) -> Objects | None:
+        """What is made of whole series, where that is asked for."""
+        if not self.arguments.dicom:
+            return None
+        explaining, settings = self.explaining, self.settings
+        wish = StudyWish(
+            model=self.bundle.manifest.id,
+            method=explaining.method,
+            target=explaining.target,
+            options=explaining.options,
+            kinds=settings.results,
+            making=settings.result_options,
+        )
+        secret = read_site_key(settings.site_key) if settings.deidentify else None
+        return Objects(wish, ledger.folder / "dicom", secret)
+
+    def constants(self) -> dict[str, str]:
+        """What is the same for every row."""
+        manifest, method = self.bundle.manifest, self.explaining.method
+        return {
+            "model": manifest.id,
+            "model_version": manifest.version,
+            "method": method,
+            "meaning": find_method(method, manifest).meaning,
+            "notice": RESEARCH_NOTICE,
+        }
 
 
 def backfill(arguments: argparse.Namespace) -> None:
     """List the source, answer what has no answer yet, and say how it went.
 
     Raises:
-        UnknownModel, UnknownMethod, UnknownTarget, UnknownSource, InvalidParameter, BundleError: what is asked for
-            cannot be done; nothing was written.
+        UnknownModel, UnknownMethod, UnknownTarget, UnknownSource, InvalidParameter, BundleError, ValidationError: what
+            is asked for cannot be done; nothing was written.
         RunConflict: the folder belongs to another question or another process.
     """
-    settings = Settings()
-    bundle = find_bundle(settings.models, arguments.model)
-    explaining = _explaining(arguments, settings, bundle)
-    if min(arguments.shard, arguments.batch) < 1 or min(arguments.engines, 0) < 0:
-        raise InvalidParameter("shard and batch must be at least 1, engines at least 0")
-    source = open_source(arguments.source, settings.archives, arguments.match)
-    ledger = Ledger(arguments.out, _asked(arguments, explaining, bundle))
+    order = take_order(arguments)
+    source = open_source(arguments.source, order.settings.archives, arguments.match)
+    if arguments.dicom:
+        source = of_series(source)
+    console = Console(stderr=True)
+    console.print(RESEARCH_NOTICE)
+    ledger = Ledger(arguments.out, order.asked())
     try:
-        _work(ledger, source, arguments, explaining, bundle, settings)
+        listing = ledger.listing or _listed(ledger, source, arguments.shard, console)
+        if arguments.retry:
+            ledger.forget_failed(RETRIED)
+        waiting = ledger.waiting(listing)
+        if waiting:
+            _answered(order, ledger, order.reading(ledger, source, waiting), listing, console)
+        answered, failed = ledger.outcome()
     finally:
         ledger.close()
+    console.print(f"{answered} images answered, {sum(failed.values())} failed, in {ledger.folder / 'results'}")
+    for problem, count in sorted(failed.items()):
+        console.print(f"  {problem}: {count}")
+
+
+def take_order(arguments: argparse.Namespace) -> Order:
+    """Check what is asked for; raises as `backfill`."""
+    settings = Settings()
+    bundle = find_bundle(settings.models, arguments.model)
+    manifest = bundle.manifest
+    method = find_method(arguments.method or manifest.default_explanation, manifest)
+    if arguments.target == "all":
+        raise UnknownTarget("one map is made for an image: name one class, or `predicted`")
+    check_target(arguments.target, None, method, manifest)
+    if min(arguments.shard, arguments.batch, arguments.ahead_mib) < 1 or arguments.engines < 0:
+        raise InvalidParameter("shard, batch and ahead-mib must be at least 1, engines at least 0")
+    explaining = Explaining(
+        bundle=bundle.path.resolve(),
+        method=method.name,
+        target=arguments.target,
+        options=Options(budget=arguments.budget, seed=arguments.seed),
+        precision=settings.precision,
+        device=settings.device,
+        threads=settings.threads,
+        numbers=arguments.saliency,
+    )
+    return Order(arguments, settings, bundle, explaining)
 
 
 def find_bundle(models: Path, name: str) -> Bundle:
@@ -62,96 +172,14 @@ def find_bundle(models: Path, name: str) -> Bundle:
     return bundle
 
 
-def _explaining(arguments: argparse.Namespace, settings: Settings, bundle: Bundle) -> Explaining:
-    manifest = bundle.manifest
-    method = find_method(arguments.method or manifest.default_explanation, manifest)
-    if arguments.target == "all":
-        raise UnknownTarget("one map is made for an image: name one class, or `predicted`")
-    check_target(arguments.target, None, method, manifest)
-    return Explaining(
-        bundle=bundle.path.resolve(),
-        method=method.name,
-        target=arguments.target,
-        options=Options(budget=arguments.budget, seed=arguments.seed),
-        precision=settings.precision,
-        device=settings.device,
-        threads=settings.threads,
-        numbers=arguments.saliency,
-    )
-
-
-def _asked(arguments: argparse.Namespace, explaining: Explaining, bundle: Bundle) -> dict[str, object]:
-    return {
-        "source": arguments.source,
-        "match": arguments.match,
-        "model": bundle.manifest.id,
-        "manifest": sha256(bundle.path / MANIFEST),
-        "method": explaining.method,
-        "target": explaining.target,
-        "budget": explaining.options.budget,
-        "seed": explaining.options.seed,
-        "precision": explaining.precision,
-        "saliency": explaining.numbers,
-        "names": arguments.names,
-    }
-
-
-def _work(
-    ledger: Ledger,
-    source: Source,
-    arguments: argparse.Namespace,
-    explaining: Explaining,
-    bundle: Bundle,
-    settings: Settings,
-) -> None:
-    console = Console(stderr=True)
-    console.print(RESEARCH_NOTICE)
-    listing = ledger.listing or _listed(ledger, source, arguments.shard, console)
-    if arguments.retry:
-        ledger.forget_failed(RETRIED)
-    waiting = ledger.waiting(listing)
-    if waiting:
-        manifest = bundle.manifest
-        reading = Reading(
-            source=source,
-            folder=ledger.folder,
-            shards=np.array(waiting, np.int64),
-            spec=manifest.preprocessing,
-            kind=manifest.kind,
-            batch=arguments.batch,
-            secret=read_site_key(settings.site_key) if arguments.names == "hashed" else None,
-        )
-        cluster = Cluster(arguments.address, arguments.engines, arguments.ahead_mib)
-        _run(ledger, listing, reading, explaining, cluster, bundle, console)
-    answered, failed = ledger.outcome()
-    console.print(f"{answered} images answered, {sum(failed.values())} failed, in {ledger.folder / 'results'}")
-    for problem, count in sorted(failed.items()):
-        console.print(f"  {problem}: {count}")
-
-
 def _listed(ledger: Ledger, source: Source, size: int, console: Console) -> Listing:
     with Progress(TextColumn("listing"), TextColumn("{task.completed} entries"), console=console) as progress:
         bar = progress.add_task("listing", total=None)
         return ledger.list_entries(source.entries(), size, lambda count: progress.update(bar, completed=count))
 
 
-def _run(
-    ledger: Ledger,
-    listing: Listing,
-    reading: Reading,
-    explaining: Explaining,
-    cluster: Cluster,
-    bundle: Bundle,
-    console: Console,
-) -> None:
-    manifest = bundle.manifest
-    constants = {
-        "model": manifest.id,
-        "model_version": manifest.version,
-        "method": explaining.method,
-        "meaning": find_method(explaining.method, manifest).meaning,
-        "notice": RESEARCH_NOTICE,
-    }
+def _answered(order: Order, ledger: Ledger, reading: Reading, listing: Listing, console: Console) -> None:
+    cluster = Cluster(order.arguments.address, order.arguments.engines, order.arguments.ahead_mib)
     columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[images]} images now"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("", total=listing.shards, completed=listing.shards - len(reading.shards), images=0)
@@ -162,4 +190,4 @@ def _run(
             images += rows
             progress.update(bar, advance=shards, images=images)
 
-        run(ledger, reading, explaining, cluster, constants, told)
+        run(ledger, reading, order.explaining, cluster, order.objects(ledger), order.constants(), told)

@@ -51,7 +51,9 @@ class Explaining:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
+    """Of one image."""
+
     prediction: Prediction
     attribution: Attribution
 
@@ -68,11 +70,11 @@ class Explainer:
 
     def __init__(self, explaining: Explaining) -> None:
         bundle = read_bundle(explaining.bundle)
-        self._manifest = bundle.manifest
+        self.bundle = bundle
         self._method = find_method(explaining.method, bundle.manifest)
         self._asked = explaining
         threads = explaining.threads or max(1, len(os.sched_getaffinity(0)) // explaining.share)
-        self._engine = open_engine(bundle, threads=threads, device=explaining.device, precision=explaining.precision)
+        self.engine = open_engine(bundle, threads=threads, device=explaining.device, precision=explaining.precision)
         golden: Grey8 = read_golden(bundle)["images"].astype(np.uint8)[:1]
         self._shape = self._explain(golden)[0].attribution.values.shape  # also warms up what the method asks
 
@@ -84,7 +86,7 @@ class Explainer:
             `saliency` (rows of cells, top first, one list), `saliency_rows`, `saliency_columns`; null where `problem`
             says why.
         """
-        answers: list[_Answer | None] = [None] * batch.num_rows
+        answers: list[Answer | None] = [None] * batch.num_rows
         problem, detail = (batch.column(name).to_pylist() for name in ("problem", "detail"))
         places = [place for place, failed in enumerate(problem) if failed is None]
         pixels = _pixels(batch)
@@ -98,24 +100,25 @@ class Explainer:
         kept = batch.drop_columns(["pixels", "problem", "detail"])
         columns = {name: kept.column(name) for name in kept.column_names}
         columns |= {"problem": pa.array(problem, pa.string()), "detail": pa.array(detail, pa.string())}
-        return pa.table(columns | self._columns(answers))
+        return pa.table(columns | self.columns(answers))
 
-    def _explain(self, images: Grey8) -> list[_Answer]:
+    def _explain(self, images: Grey8) -> list[Answer]:
         """Images uint8 `[N, H, W, 1]`."""
-        outputs = self._engine.run(images, sorted(self._method.outputs))
-        predictions = [predict(logits, self._manifest) for logits in outputs.logits]
+        outputs = self.engine.run(images, sorted(self._method.outputs))
+        predictions = [predict(logits, self.bundle.manifest) for logits in outputs.logits]
         questions = [
             Question(
                 images[row, ..., 0],
                 outputs.row(row),
-                targets(self._asked.target, None, prediction.label, self._manifest),
+                targets(self._asked.target, None, prediction.label, self.bundle.manifest),
             )
             for row, prediction in enumerate(predictions)
         ]
-        found = run_together(self._method, questions, self._engine, self._asked.options, batch=max(16, len(images)))
-        return [_Answer(prediction, one) for prediction, (one,) in zip(predictions, found, strict=True)]
+        found = run_together(self._method, questions, self.engine, self._asked.options, batch=max(16, len(images)))
+        return [Answer(prediction, one) for prediction, (one,) in zip(predictions, found, strict=True)]
 
-    def _columns(self, answers: Sequence[_Answer | None]) -> dict[str, Any]:
+    def columns(self, answers: Sequence[Answer | None]) -> dict[str, Array]:
+        """The columns of the answers, by name; a row is null where there is no answer."""
         given = [answer for answer in answers if answer is not None]
         place = iter(range(len(given)))
         order = pa.array([None if answer is None else next(place) for answer in answers], pa.int32())
@@ -124,8 +127,8 @@ class Explainer:
         maps = np.array([answer.attribution.values for answer in given], self._asked.numbers).reshape(-1)
         made: dict[str, Any] = {
             "label": pa.array([one.label for one in predictions], pa.string()),
-            "probabilities": probabilities(predictions, self._manifest),
-            "findings": findings(predictions, self._manifest),
+            "probabilities": probabilities(predictions, self.bundle.manifest),
+            "findings": findings(predictions, self.bundle.manifest),
             "target": pa.array([answer.attribution.target.name for answer in given], pa.string()),
             "saliency": pa.FixedSizeListArray.from_arrays(pa.array(maps), rows * columns),
             "saliency_rows": pa.array([rows] * len(given), pa.int16()),

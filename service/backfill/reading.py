@@ -110,7 +110,7 @@ def read_shards(places: dict[str, NDArray[np.int64]], reading: Reading) -> Itera
 def _rows_of_shard(shard: int, reading: Reading) -> Iterator[_Row]:
     keys = keys_of(reading.folder, shard)
     for entry, (key, contents) in enumerate(zip(keys, _fetched(reading.source, keys), strict=True)):
-        common = {"shard": shard, "entries": len(keys), "entry": entry, "source": _name(key, reading.secret)}
+        common = {"shard": shard, "entries": len(keys), "entry": entry, "source": shown_name(key, reading.secret)}
         last: _Row | None = None
         number = 0
         for row in _rows_of_entry(contents, reading):
@@ -148,18 +148,18 @@ def _caught(source: Source, key: str) -> Iterator[bytes | Exception]:
 def _rows_of_entry(contents: Iterable[bytes | Exception], reading: Reading) -> Iterator[_Row]:
     for content in contents:
         if isinstance(content, Exception):
-            yield _failed(content, {})
+            yield _Row(failed_row(content))
             continue
         values: dict[str, object] = {"sha256": hashlib.sha256(content).hexdigest()}
         try:
             frames, uids = _decoded(content)
-            values |= {name: _name(uid, reading.secret) for name, uid in uids.items() if uid}
+            values |= {name: shown_name(uid, reading.secret) for name, uid in uids.items() if uid}
             rows = [
                 _answerable(number, frame, prepare(frame, reading.spec), values, reading.kind)
                 for number, frame in enumerate(frames, 1)
             ]
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a file is its row, and never ends the run
-            rows = [_failed(error, values)]
+            rows = [_Row(values | failed_row(error))]
         yield from rows
 
 
@@ -187,15 +187,19 @@ def _answerable(number: int, frame: Frame, item: Item, values: dict[str, object]
     )
 
 
-def _failed(error: Exception, values: dict[str, object]) -> _Row:
-    """Only our own errors' texts are free of names and values."""
-    ours = isinstance(error, RadiolucentError)
-    problem = error.kind if ours else "internal"
-    return _Row({**values, "problem": problem, "detail": str(error) if ours else type(error).__name__})
+def failed_row(error: Exception) -> dict[str, object]:
+    """`problem` and `detail` of an error; only our own errors' texts are free of names and values."""
+    if isinstance(error, RadiolucentError):
+        return {"problem": error.kind, "detail": str(error)}
+    return {"problem": "internal", "detail": type(error).__name__}
 
 
-def _name(name: str, secret: bytes | None) -> str:
-    """Its first 12 digits are what the service's logs have for a UID (`service.observability.hashed_uid`)."""
+def shown_name(name: str, secret: bytes | None) -> str:
+    """An address or a UID as the results have it.
+
+    With a secret it is 32 hexadecimal digits of its HMAC-SHA256, the first 12 of which are what the service's logs
+    have for a UID (`service.observability.hashed_uid`).
+    """
     return name if secret is None else hmac.digest(secret, name.encode(), "sha256").hex()[:32]
 
 

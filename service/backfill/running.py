@@ -16,6 +16,7 @@ from service.backfill.arrow import Table, compute
 from service.backfill.explaining import Explainer, Explaining
 from service.backfill.ledger import Ledger
 from service.backfill.reading import Reading, read_shards
+from service.backfill.series import Objects, SeriesExplainer
 
 _MIB = 2**20
 _MOST_ON_A_NODE = 16  # each holds the model; threads of one forward pass wait for each other, engines do not
@@ -42,6 +43,7 @@ def run(
     reading: Reading,
     explaining: Explaining,
     cluster: Cluster,
+    objects: Objects | None,
     constants: dict[str, str],
     told: Callable[[int, int], None],
 ) -> None:
@@ -52,6 +54,7 @@ def run(
         reading: what is read.
         explaining: how it is answered.
         cluster: where it runs.
+        objects: what is made of whole series; None: single images are answered.
         constants: further columns, the same in every row, and metadata of the files.
         told: rows and shards done since the last call.
 
@@ -61,7 +64,7 @@ def run(
     ray = start(cluster)
     try:
         gathering = Gathering()
-        for batch in _batches(ray, reading, explaining, cluster):
+        for batch in _batches(ray, reading, explaining, objects, cluster):
             done = gathering.add(batch)
             for shard, table in done:
                 ledger.commit(shard, _described(table, constants))
@@ -101,7 +104,13 @@ def start(cluster: Cluster) -> Any:  # noqa: ANN401 - the module
     return ray
 
 
-def _batches(ray: Any, reading: Reading, explaining: Explaining, cluster: Cluster) -> Iterator[Table]:  # noqa: ANN401
+def _batches(
+    ray: Any,  # noqa: ANN401 - the module
+    reading: Reading,
+    explaining: Explaining,
+    objects: Objects | None,
+    cluster: Cluster,
+) -> Iterator[Table]:
     nodes = sum(node["Alive"] for node in ray.nodes())
     gpus = 0 if explaining.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
     cores = int(ray.cluster_resources().get("CPU", nodes))
@@ -113,18 +122,24 @@ def _batches(ray: Any, reading: Reading, explaining: Explaining, cluster: Cluste
     context.execution_options.resource_limits = ray.data.ExecutionResources(
         object_store_memory=cluster.ahead_mib * _MIB
     )
-    rows = ray.data.range(len(reading.shards), override_num_blocks=len(reading.shards))
-    prepared = rows.map_batches(read_shards, batch_size=None, batch_format="numpy", fn_kwargs={"reading": reading})
-    answered = prepared.map_batches(
-        Explainer,
-        batch_size=reading.batch,
-        batch_format="pyarrow",
-        fn_constructor_args=(told,),
-        compute=ray.data.ActorPoolStrategy(size=engines),
-        # On a CPU an engine shares the cores with the reading tasks; one that held them for itself would starve.
-        num_cpus=0,
-        num_gpus=1 if gpus else 0,
-    )
+    # On a CPU an engine shares the cores with the reading tasks; one that held them for itself would starve.
+    pool = {
+        "compute": ray.data.ActorPoolStrategy(size=engines),
+        "num_cpus": 0,
+        "num_gpus": 1 if gpus else 0,
+    }
+    places = ray.data.range(len(reading.shards), override_num_blocks=len(reading.shards))
+    if objects is None:
+        prepared = places.map_batches(
+            read_shards, batch_size=None, batch_format="numpy", fn_kwargs={"reading": reading}
+        )
+        batches = {"batch_size": reading.batch, "batch_format": "pyarrow"}
+        answered = prepared.map_batches(Explainer, fn_constructor_args=(told,), **batches, **pool)
+    else:
+        given = (told, reading, objects)
+        answered = places.map_batches(
+            SeriesExplainer, fn_constructor_args=given, batch_size=1, batch_format="numpy", **pool
+        )
     yield from answered.iter_batches(batch_size=None, batch_format="pyarrow")
 
 

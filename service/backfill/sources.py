@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlsplit
@@ -87,6 +88,26 @@ class Folder:
         except OSError:
             raise RemoteUnavailable("the file is gone or cannot be read") from None
         yield _checked(content)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesFolders:
+    """The folders of a folder: all files that lie in one are fetched as one entry."""
+
+    files: Folder
+    single = False
+
+    def entries(self) -> Iterator[Entry]:
+        """The order of the files decides nothing, and those of one folder come one after another."""
+        for key, found in groupby(self.files.entries(), lambda entry: entry.key.rpartition("/")[0] + "/"):
+            yield Entry(key, sum(1 for _ in found))
+
+    def contents(self, key: str) -> Iterator[bytes]:
+        """See `Source`."""
+        with os.scandir(_local(key)) as found:
+            paths = sorted(one.path for one in found if one.is_file() and fnmatch(one.name, self.files.match))
+        for path in paths:
+            yield from self.files.contents("file://" + quote(os.fsencode(path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +219,19 @@ def open_source(source: str, archives: Mapping[str, Archive], match: str = "*") 
     if not folder.is_dir():
         raise InvalidParameter("the source is no folder that is here, no URI, no @FILE and no dicomweb:NAME")
     return Folder(str(folder.resolve()), match)
+
+
+def of_series(source: Source) -> Source:
+    """The same archive by whole series.
+
+    Raises:
+        InvalidParameter: a store or a list, whose entries are single files.
+    """
+    if isinstance(source, Folder):
+        return SeriesFolders(source)
+    if source.single:
+        raise InvalidParameter("series are found by a query, or where each is a folder; a store has neither")
+    return source
 
 
 def _local(key: str) -> str:

@@ -9,7 +9,7 @@ from orthanc import INSTALLED, Orthanc
 from pydicom import dcmread
 
 from service.backfill import sources
-from service.backfill.sources import Folder, Query, Store, open_source
+from service.backfill.sources import Folder, Query, Store, of_series, open_source
 from service.dicomweb import query
 from service.dicomweb.archives import Archive
 from service.errors import InvalidParameter, RemoteUnavailable, TooLarge, UnknownSource
@@ -63,6 +63,16 @@ def test_what_is_gone_or_too_large_is_said(tmp_path, files, monkeypatch):
     for source in (Folder(str(tmp_path)), Store(tmp_path.as_uri())):
         with pytest.raises(TooLarge):
             next(iter(source.contents(f"file://{tmp_path}/archive/a.png")))
+
+
+def test_the_folders_of_a_folder_are_its_series(tmp_path, files):
+    source = of_series(open_source(str(tmp_path / "archive"), {}, "*.png"))
+    found = {entry.key[len(f"file://{tmp_path}") :]: entry for entry in source.entries()}
+    assert sorted(found) == ["/archive/", "/archive/one/", "/archive/one/two/"]
+    assert [list(source.contents(found[name].key)) for name in sorted(found)] == [[b"1"], [b"2"], [b"3"]]
+    assert {entry.images for entry in found.values()} == {1}
+    with pytest.raises(InvalidParameter):
+        of_series(Store(tmp_path.as_uri()))
 
 
 def test_a_file_uri_is_a_folder(tmp_path, files):
