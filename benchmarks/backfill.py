@@ -7,8 +7,8 @@ after every archive: the better of one session with a thread for each core and a
 The archives are drawn: PNG of 512 x 512 and DICOM (MR, 16 bits, uncompressed) of the same. `steady` is a long run's
 rate: it counts from the first shard done until as many images are left as may be read ahead, so that as many were read
 meanwhile as were answered; `with start-up` is the whole command on this short archive, with Ray, the workers and the
-model in it. `CPU ms` is processor time an image in the same window, of all processes of the run, Ray's among them; beside
-it that of ONNX Runtime alone, and their ratio, which other work on the machine disturbs less than it does the rates.
+model in it. `CPU ms` is processor time an image in the same window, of all processes of the run, Ray's among them;
+beside it that of ONNX Runtime alone, and their ratio, which other work on the machine disturbs less than the rates.
 """
 
 from __future__ import annotations

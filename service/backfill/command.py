@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from service.backfill.explaining import Explaining
+from service.backfill.files import Source
 from service.backfill.ledger import Ledger, Listing
 from service.backfill.reading import Reading
 from service.backfill.running import Cluster, run
 from service.backfill.series import Objects
-from service.backfill.sources import Source, of_series, open_source
+from service.backfill.sources import of_series, open_source
 from service.bundle import MANIFEST, Bundle, read_bundle, sha256
 from service.errors import BundleError, InvalidParameter, UnknownModel, UnknownTarget
 from service.explainers import check_target, find_method

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.backfill.arrow import Table, compute
-from service.backfill.sources import Entry
+from service.backfill.files import Entry
 from service.errors import RunConflict
 from service.instance_file import sync_folder
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from service.backfill.arrow import Table
+from service.backfill.files import Source
 from service.backfill.ledger import keys_of
-from service.backfill.sources import Source
 from service.bundle import Kind
 from service.errors import RadiolucentError
 from service.images.dicom import decode, describe, parse

@@ -2,112 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
-from itertools import groupby
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from service.backfill.arrow import Store as FileStore
+from service.backfill.files import MAX_FILE_BYTES, Entry, Folder, SeriesFolders, Source, limited, local_path
 from service.dicomweb.archives import Archive
 from service.dicomweb.client import fetch_series
 from service.dicomweb.multipart import Limits
 from service.dicomweb.query import find_series
-from service.errors import InvalidParameter, RemoteUnavailable, TooLarge, UnknownSource
+from service.errors import InvalidParameter, RemoteUnavailable, UnknownSource
 
-MAX_FILE_BYTES = 2**30
 _SERIES_LIMITS = Limits(file_bytes=MAX_FILE_BYTES)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is fetched at once: `key` is its address in the source, `images` how many it is expected to hold."""
-
-    key: str
-    images: int = 1
-
-
-class Source(Protocol):
-    """An archive; it is sent to the tasks that read it.
-
-    `single` says that an entry is one file, small enough to be fetched ahead of its turn.
-    """
-
-    @property
-    def single(self) -> bool: ...  # noqa: D102
-
-    def entries(self) -> Iterator[Entry]:
-        """All there is, never all of it in memory."""
-        ...
-
-    def contents(self, key: str) -> Iterator[bytes]:
-        """The files of an entry, one in memory at a time.
-
-        Raises:
-            RemoteUnavailable, RemoteRefused: it cannot be read.
-            TooLarge: beyond `MAX_FILE_BYTES`.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """Files below a local folder, in whatever order the system gives them; keys are `file:` URIs.
-
-    Attributes:
-        root: absolute.
-        match: of file names, as the shell matches them.
-    """
-
-    root: str
-    match: str = "*"
-    single = True
-
-    def entries(self) -> Iterator[Entry]:
-        """Links to folders are not followed."""
-        waiting = [self.root]
-        while waiting:
-            with os.scandir(waiting.pop()) as found:
-                for one in found:
-                    if one.is_dir(follow_symlinks=False):
-                        waiting.append(one.path)
-                    elif one.is_file() and fnmatch(one.name, self.match):
-                        yield Entry("file://" + quote(os.fsencode(one.path)))
-
-    def contents(self, key: str) -> Iterator[bytes]:
-        """See `Source`."""
-        try:
-            with Path(_local(key)).open("rb") as file:
-                content = file.read(MAX_FILE_BYTES + 1)
-        except OSError:
-            raise RemoteUnavailable("the file is gone or cannot be read") from None
-        yield _checked(content)
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesFolders:
-    """The folders of a folder: all files that lie in one are fetched as one entry."""
-
-    files: Folder
-    single = False
-
-    def entries(self) -> Iterator[Entry]:
-        """The order of the files decides nothing, and those of one folder come one after another."""
-        for key, found in groupby(self.files.entries(), lambda entry: entry.key.rpartition("/")[0] + "/"):
-            yield Entry(key, sum(1 for _ in found))
-
-    def contents(self, key: str) -> Iterator[bytes]:
-        """See `Source`."""
-        with os.scandir(_local(key)) as found:
-            paths = sorted(one.path for one in found if one.is_file() and fnmatch(one.name, self.files.match))
-        for path in paths:
-            yield from self.files.contents("file://" + quote(os.fsencode(path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +127,7 @@ def open_source(source: str, archives: Mapping[str, Archive], match: str = "*") 
     if "://" in source and not source.startswith("file://"):
         _store(source)
         return Store(source, match)
-    folder = Path(_local(source) if source.startswith("file://") else source)
+    folder = Path(local_path(source) if source.startswith("file://") else source)
     if not folder.is_dir():
         raise InvalidParameter("the source is no folder that is here, no URI, no @FILE and no dicomweb:NAME")
     return Folder(str(folder.resolve()), match)
@@ -234,10 +146,6 @@ def of_series(source: Source) -> Source:
     return source
 
 
-def _local(key: str) -> str:
-    return os.fsdecode(unquote_to_bytes(key.removeprefix("file://")))
-
-
 @cache
 def _store(uri: str) -> tuple[FileStore, str]:
     try:
@@ -250,13 +158,6 @@ def _store(uri: str) -> tuple[FileStore, str]:
 def _object(store: FileStore, path: str) -> bytes:
     try:
         with store.open_input_stream(path) as file:
-            content = bytes(file.read(MAX_FILE_BYTES + 1))
+            return limited(file)
     except (OSError, ValueError):
         raise RemoteUnavailable("the object is gone or cannot be read") from None
-    return _checked(content)
-
-
-def _checked(content: bytes) -> bytes:
-    if len(content) > MAX_FILE_BYTES:
-        raise TooLarge(f"a file may have at most {MAX_FILE_BYTES} bytes")
-    return content

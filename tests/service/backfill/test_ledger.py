@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from service.backfill.files import Entry
 from service.backfill.ledger import Ledger, Listing, keys_of
-from service.backfill.sources import Entry
 from service.errors import RunConflict
 
 ASKED = {"model": "bright", "method": "gradcam"}

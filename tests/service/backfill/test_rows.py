@@ -12,9 +12,10 @@ import pytest
 from bright import BIAS, CELLS, SIDE, WEIGHT, png
 
 from service.backfill.explaining import Explainer, Explaining
+from service.backfill.files import Entry
 from service.backfill.ledger import Ledger
 from service.backfill.reading import Reading, read_shards
-from service.backfill.sources import Entry, open_source
+from service.backfill.sources import open_source
 from service.bundle import read_bundle
 from service.errors import DeadlineTooShort
 from service.explainers.base import DEFAULTS

@@ -8,8 +8,9 @@ import pytest
 from orthanc import INSTALLED, Orthanc
 from pydicom import dcmread
 
-from service.backfill import sources
-from service.backfill.sources import Folder, Query, Store, of_series, open_source
+from service.backfill import files as folders
+from service.backfill.files import Folder
+from service.backfill.sources import Query, Store, of_series, open_source
 from service.dicomweb import query
 from service.dicomweb.archives import Archive
 from service.errors import InvalidParameter, RemoteUnavailable, TooLarge, UnknownSource
@@ -59,7 +60,7 @@ def test_what_is_gone_or_too_large_is_said(tmp_path, files, monkeypatch):
     for source in (Folder(str(tmp_path)), Store(tmp_path.as_uri())):
         with pytest.raises(RemoteUnavailable):
             next(iter(source.contents(f"file://{tmp_path}/absent")))
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 0)
+    monkeypatch.setattr(folders, "MAX_FILE_BYTES", 0)
     for source in (Folder(str(tmp_path)), Store(tmp_path.as_uri())):
         with pytest.raises(TooLarge):
             next(iter(source.contents(f"file://{tmp_path}/archive/a.png")))
