@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.backfill.arrow import Array, Table
+from service.backfill.files import failed_row
 from service.bundle import Manifest, read_bundle
 from service.engine import open_engine, read_golden
 from service.errors import RadiolucentError
@@ -91,16 +92,37 @@ class Explainer:
         places = [place for place, failed in enumerate(problem) if failed is None]
         pixels = _pixels(batch)
         images = pixels if len(places) == len(pixels) else pixels[places]
-        try:
-            for place, answer in zip(places, self._explain(images) if places else [], strict=True):
-                answers[place] = answer
-        except RadiolucentError as error:  # a deadline, a budget: of these images, not of the run
-            for place in places:
-                problem[place], detail[place] = error.kind, str(error)
+        for place, found in zip(places, self._answers(images), strict=True):
+            if isinstance(found, Answer):
+                answers[place] = found
+            else:
+                failed = failed_row(found)
+                problem[place], detail[place] = failed["problem"], failed["detail"]
         kept = batch.drop_columns(["pixels", "problem", "detail"])
         columns = {name: kept.column(name) for name in kept.column_names}
         columns |= {"problem": pa.array(problem, pa.string()), "detail": pa.array(detail, pa.string())}
         return pa.table(columns | self.columns(answers))
+
+    def _answers(self, images: Grey8) -> list[Answer | Exception]:
+        """An answer for each image, or what it fails by; a batch that fails is tried again by halves.
+
+        Raises:
+            Exception: every image of a batch fails by what is no fault of images; the run ends, and may be gone on with.
+        """
+        found = self._by_halves(images) if len(images) else []
+        broken = [each for each in found if isinstance(each, Exception) and not isinstance(each, RadiolucentError)]
+        if len(broken) == len(found) > 1:
+            raise broken[0]
+        return found
+
+    def _by_halves(self, images: Grey8) -> list[Answer | Exception]:
+        try:
+            return list(self._explain(images))
+        except Exception as error:  # noqa: BLE001 - it belongs to the image that it came of
+            if len(images) == 1:
+                return [error]
+        half = len(images) // 2
+        return [*self._by_halves(images[:half]), *self._by_halves(images[half:])]
 
     def _explain(self, images: Grey8) -> list[Answer]:
         """Images uint8 `[N, H, W, 1]`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote, unquote_to_bytes
 
-from service.errors import RemoteUnavailable, TooLarge
+from service.errors import RadiolucentError, RemoteUnavailable, TooLarge
 
 MAX_FILE_BYTES = 2**30
 
@@ -116,3 +116,10 @@ def limited(file: BinaryIO) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise TooLarge(f"a file may have at most {MAX_FILE_BYTES} bytes")
     return content
+
+
+def failed_row(error: Exception) -> dict[str, object]:
+    """`problem` and `detail` of an error; only our own errors' texts are free of names and values."""
+    if isinstance(error, RadiolucentError):
+        return {"problem": error.kind, "detail": str(error)}
+    return {"problem": "internal", "detail": type(error).__name__}

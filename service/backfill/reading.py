@@ -17,10 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from service.backfill.arrow import Table
-from service.backfill.files import Source
+from service.backfill.files import Source, failed_row
 from service.backfill.ledger import keys_of
 from service.bundle import Kind
-from service.errors import RadiolucentError
 from service.images.dicom import decode, describe, parse
 from service.images.reading import read_frames, sniff
 from service.images.tags import uid_of
@@ -185,13 +184,6 @@ def _answerable(number: int, frame: Frame, item: Item, values: dict[str, object]
         },
         item.pixels,
     )
-
-
-def failed_row(error: Exception) -> dict[str, object]:
-    """`problem` and `detail` of an error; only our own errors' texts are free of names and values."""
-    if isinstance(error, RadiolucentError):
-        return {"problem": error.kind, "detail": str(error)}
-    return {"problem": "internal", "detail": type(error).__name__}
 
 
 def shown_name(name: str, secret: bytes | None) -> str:

@@ -17,8 +17,9 @@ from pydicom.dataset import Dataset
 
 from service.backfill.arrow import Table
 from service.backfill.explaining import Answer, Explainer, Explaining
+from service.backfill.files import failed_row
 from service.backfill.ledger import keys_of, replace
-from service.backfill.reading import COLUMNS, Reading, failed_row, shown_name
+from service.backfill.reading import COLUMNS, Reading, shown_name
 from service.deidentify import deidentify
 from service.dicom_results import make_results
 from service.dicom_results.instance import RESEARCH

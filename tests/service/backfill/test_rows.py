@@ -175,16 +175,52 @@ def test_half_precision_maps_and_a_chosen_class(tmp_path, bundle):
     assert not np.array_equal(wide, narrow)
 
 
-def test_an_explanation_that_fails_is_a_problem_of_its_images(tmp_path, bundle, monkeypatch):
-    (batch,) = read(reading_of(tmp_path, bundle, {"0.png": png(image(1)), "1.txt": b"nothing"}))
+def failing_on(monkeypatch, error: Exception, mean: float | None) -> None:
+    """Explaining fails where an image of about this brightness is in the batch; None: always."""
+    real = Explainer._explain
+
+    def explain(self, images):
+        if mean is None or any(abs(image.mean() - mean) < 1 for image in images):
+            raise error
+        return real(self, images)
+
+    monkeypatch.setattr(Explainer, "_explain", explain)
+
+
+def grey(level: int) -> bytes:
+    """Of this mean, and not flat, which would be windowed to black."""
+    pixels = np.full((SIDE, SIDE), level, np.uint8)
+    pixels[0, 0], pixels[0, 1] = 0, 255
+    return png(pixels)
+
+
+def test_only_the_image_fails_whose_fault_it_is(tmp_path, bundle, monkeypatch):
+    levels = (40, 80, 120, 160)
+    contents = {f"{place}.png": grey(level) for place, level in enumerate(levels)} | {"9.txt": b"nothing"}
+    (batch,) = read(reading_of(tmp_path, bundle, contents, batch=8))
     engine = Explainer(explaining(bundle))
-
-    def late(*arguments, **named):
-        raise DeadlineTooShort("too late")
-
-    monkeypatch.setattr("service.backfill.explaining.run_together", late)
+    failing_on(monkeypatch, RuntimeError("mustermann"), 120)
     rows = engine(batch).to_pylist()
-    assert [(row["problem"], row["label"]) for row in rows] == [
-        ("deadline-too-short", None),
-        ("unsupported-format", None),
+    assert [(row["problem"], row["label"] is None) for row in rows] == [
+        (None, False),
+        (None, False),
+        ("internal", True),
+        (None, False),
+        ("unsupported-format", True),
     ]
+    assert rows[2]["detail"] == "RuntimeError"
+
+
+def test_an_engine_that_fails_on_everything_ends_the_run(tmp_path, bundle, monkeypatch):
+    (batch,) = read(reading_of(tmp_path, bundle, {"0.png": grey(40), "1.png": grey(80)}))
+    engine = Explainer(explaining(bundle))
+    failing_on(monkeypatch, RuntimeError("no device"), None)
+    with pytest.raises(RuntimeError, match="no device"):
+        engine(batch)
+
+
+def test_what_a_method_refuses_is_a_problem_of_its_images(tmp_path, bundle, monkeypatch):
+    (batch,) = read(reading_of(tmp_path, bundle, {"0.png": grey(40), "1.png": grey(80)}))
+    engine = Explainer(explaining(bundle))
+    failing_on(monkeypatch, DeadlineTooShort("too late"), None)
+    assert [row["problem"] for row in engine(batch).to_pylist()] == ["deadline-too-short"] * 2
