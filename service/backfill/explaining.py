@@ -107,7 +107,7 @@ class Explainer:
         """An answer for each image, or what it fails by; a batch that fails is tried again by halves.
 
         Raises:
-            Exception: every image of a batch fails by what is no fault of images; the run ends, and may be gone on with.
+            Exception: every image of a batch fails by what is no fault of images; the run ends and can go on.
         """
         found = self._by_halves(images) if len(images) else []
         broken = [each for each in found if isinstance(each, Exception) and not isinstance(each, RadiolucentError)]

@@ -93,7 +93,6 @@ def start(cluster: Cluster) -> Any:  # noqa: ANN401 - the module
             num_cpus=len(os.sched_getaffinity(0)),
             object_store_memory=max(128, 2 * cluster.ahead_mib) * _MIB,
             include_dashboard=False,
-            _node_ip_address="127.0.0.1",
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
