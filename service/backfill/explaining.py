@@ -75,7 +75,13 @@ class Explainer:
         self._method = find_method(explaining.method, bundle.manifest)
         self._asked = explaining
         threads = explaining.threads or max(1, len(os.sched_getaffinity(0)) // explaining.share)
-        self.engine = open_engine(bundle, threads=threads, device=explaining.device, precision=explaining.precision)
+        self.engine = open_engine(
+            bundle,
+            threads=threads,
+            device=explaining.device,
+            precision=explaining.precision,
+            gradients=self._method.gradients,
+        )
         golden: Grey8 = read_golden(bundle)["images"].astype(np.uint8)[:1]
         self._shape = self._explain(golden)[0].attribution.values.shape  # also warms up what the method asks
 
