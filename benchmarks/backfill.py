@@ -5,10 +5,11 @@
 `ONNX Runtime` is the bundle's graph in this process, in batches of 32, on images that are prepared already, before and
 after every archive: the better of one session with a thread for each core and a session of one thread for each core.
 The archives are drawn: PNG of 512 x 512 and DICOM (MR, 16 bits, uncompressed) of the same. `steady` is a long run's
-rate: it counts from the eighth shard done, when Ray's own processes are up, until as many images are left as may be read ahead, so that as many were read
-meanwhile as were answered; `with start-up` is the whole command on this short archive, with Ray, the workers and the
-model in it. `CPU ms` is processor time an image in the same window, of all processes of the run, Ray's among them;
-beside it that of ONNX Runtime alone, and their ratio, which other work on the machine disturbs less than the rates.
+rate: it counts from the eighth shard done, when Ray's own processes are up, until as many images are left as may be
+read ahead, so that as many were read meanwhile as were answered; `with start-up` is the whole command on this short
+archive, with Ray, the workers and the model in it. `CPU ms` is processor time an image in the same window, of all
+processes of the run, Ray's among them; beside it that of ONNX Runtime alone, and their ratio, which other work on the
+machine disturbs less than the rates.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def observation() -> str:
     """What metrics, logs and spans cost."""
     result = _result("observation_cost")
     rows = [[r["what"], f"{r['us']:.0f}"] for r in result["rows"]]
-    return table(["", "CPU time, microseconds"], rows) + f"\n\n{_where(result)}; shared with other work."
+    return table(["", "CPU time, microseconds"], rows) + f"\n\n{_where(result)}; a machine shared with other work."
 
 
 def faults() -> str:
@@ -278,7 +278,7 @@ def backfill() -> str:
         [r["what"], *(f"{r[name]:.{2 if 'ratio' in name or 'of ONNX' in name else 1}f}" for name in names)]
         for r in result["rows"]
     ]
-    text = f"{result['options']['images']} images, images a second; {_where(result)}, shared with other work."
+    text = f"{result['options']['images']} images, images a second; {_where(result)}, a machine shared with other work."
     return table(["", *names], rows) + f"\n\n{text}"
 
 
