@@ -21,7 +21,14 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
-_TABLED = ("dicom-results.md", "faults.md", "http-efficiency.md", "load-testing.md", "observability.md")
+_TABLED = (
+    "backfill.md",
+    "dicom-results.md",
+    "faults.md",
+    "http-efficiency.md",
+    "load-testing.md",
+    "observability.md",
+)
 _NAMED = (ROOT / "docs" / name for name in _TABLED)
 DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
@@ -234,7 +241,7 @@ def observation() -> str:
     """What metrics, logs and spans cost."""
     result = _result("observation_cost")
     rows = [[r["what"], f"{r['us']:.0f}"] for r in result["rows"]]
-    return table(["", "CPU time, microseconds"], rows) + f"\n\n{_where(result)}; shared with other work."
+    return table(["", "CPU time, microseconds"], rows) + f"\n\n{_where(result)}; a machine shared with other work."
 
 
 def faults() -> str:
@@ -307,6 +314,18 @@ def capacity() -> str:
     return table(head, rows) + f"\n\n{text}. {_where(result)}{note}."
 
 
+def backfill() -> str:
+    """Whole archives against ONNX Runtime alone."""
+    result = _result("backfill")
+    names = [name for name in result["rows"][0] if name != "what"]
+    rows = [
+        [r["what"], *(f"{r[name]:.{2 if 'ratio' in name or 'of ONNX' in name else 1}f}" for name in names)]
+        for r in result["rows"]
+    ]
+    text = f"{result['options']['images']} images, images a second; {_where(result)}, a machine shared with other work."
+    return table(["", *names], rows) + f"\n\n{text}"
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "shortcut": shortcut,
@@ -323,6 +342,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "soak": soak,
     "load": load,
     "capacity": capacity,
+    "backfill": backfill,
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),

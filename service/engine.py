@@ -131,7 +131,9 @@ def _run(
         raise
 
 
-def open_engine(bundle: Bundle, *, threads: int = 0, device: str = "auto", precision: str = "fp32") -> Engine:
+def open_engine(
+    bundle: Bundle, *, threads: int = 0, device: str = "auto", precision: str = "fp32", gradients: bool = True
+) -> Engine:
     """Load a bundle's graphs, warm them up and check them on the golden sample.
 
     Args:
@@ -140,19 +142,21 @@ def open_engine(bundle: Bundle, *, threads: int = 0, device: str = "auto", preci
         device: `auto`, `cpu` or `cuda`.
         precision: `fp32`, `int8`, `fp16`, or `auto`: int8 on a CPU and fp16 on CUDA, where the bundle has it and its
             golden sample is reproduced. int8 always runs on the CPU; gradients are always computed in float32.
+        gradients: also load the gradient graph, where the bundle has one: it takes as much memory as the other.
 
     Raises:
         GoldenSampleMismatch: this machine computes something else than the exporter did, or the bundle has no graph of
             this precision.
     """
     full = open_graph(bundle.graph, threads=threads, device=device)
-    gradients = open_graph(bundle.gradients, threads=threads, device=device).session if bundle.gradients else None
-    engine = Engine(full.session, full.provider, gradients)
+    graph = bundle.gradients if gradients else None
+    backwards = open_graph(graph, threads=threads, device=device).session if graph else None
+    engine = Engine(full.session, full.provider, backwards)
     reduced = _reduced(precision, full.provider)
     graph = {"int8": bundle.int8, "fp16": bundle.fp16}[reduced] if reduced else None
     if reduced and graph:
         opened = open_graph(graph, threads=threads, device="cpu" if reduced == "int8" else device)
-        cheaper = Engine(opened.session, opened.provider, gradients, reduced)
+        cheaper = Engine(opened.session, opened.provider, backwards, reduced)
         try:
             check_golden(bundle, cheaper)
         except GoldenSampleMismatch:

@@ -19,6 +19,7 @@
     │   ├── NotDeidentifiable            422   what must not leave the house cannot be taken out
     │   ├── UnknownStudy                 404   a reader study, or a reader of it
     │   ├── StudyConflict                409   another reader study has this name, or it is past this step
+    │   ├── RunConflict                  409   a backfill's folder that is in use, or holds another run's answers
     │   ├── UnknownReader                401   a code that opens no reader study
     │   ├── UnknownReading               404   not this reader's, or not begun
     │   ├── AlreadyAnswered              409   a reader's answer is final
@@ -218,6 +219,14 @@ class StudyConflict(RequestError):
     status = 409
     kind = "study-conflict"
     title = "The reader study is another one, or past this step"
+
+
+class RunConflict(RequestError):
+    """The folder of a backfill is in use, or holds the answers to another question."""
+
+    status = 409
+    kind = "run-conflict"
+    title = "The folder belongs to another run"
 
 
 class UnknownReader(RequestError):

@@ -101,6 +101,25 @@ def dicom_json(contents: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         yield dcmread(BytesIO(content)).to_json_dict()
 
 
+def whole_answer(archive: Archive, url: str, accept: str) -> bytes:
+    """The body of a short answer, tried again while the archive fails; empty where it has no content.
+
+    Raises:
+        RemoteRefused: the archive will not answer.
+        RemoteUnavailable: the archive failed.
+        TooLarge: longer than a short answer is.
+    """
+
+    def call() -> bytes:
+        with request(archive, "GET", url, {"Accept": accept}) as answer:
+            if answer.status_code == 204:
+                return b""
+            _check(answer)
+            return _joined(_pieces(answer, archive.total_s), _ANSWER)
+
+    return _patient(archive, call)
+
+
 def _fetch(archive: Archive, url: str, limits: Limits) -> Iterator[bytes]:
     accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
     with request(archive, "GET", url, {"Accept": accept}) as answer:

@@ -17,6 +17,7 @@ from pydicom import dcmread
 from service.dicomweb.archives import Archive, find_archive
 from service.dicomweb.client import dicom_json, fetch_series, store_instances
 from service.dicomweb.multipart import Limits, MultipartReader, write_multipart
+from service.dicomweb.query import FoundSeries, find_series
 from service.errors import InvalidParameter, RemoteRefused, RemoteUnavailable, TooLarge, TooManyImages, UnknownSource
 from tests.dicom_writers import classic_mr, saved
 
@@ -420,3 +421,39 @@ def test_tls_is_checked(tmp_path, two):
             fetch(Archive(url=url, attempts=1))
     finally:
         server.close()
+
+
+def found_series(*numbers: int) -> Answer:
+    tags = [{"0020000D": {"Value": ["1.2"]}, "0020000E": {"Value": [f"1.3.{number}"]}} for number in numbers]
+    return body("application/dicom+json", json.dumps(tags).encode())
+
+
+def body(kind: str, content: bytes) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer
+
+
+def test_a_query_goes_on_until_an_empty_page(server):
+    server.answers = [found_series(1, 2), found_series(3), found_series()]
+    found = list(find_series(Archive(url=server.url), {"PatientName": "A&B"}))
+    assert found == [FoundSeries("1.2", f"1.3.{number}", 1) for number in (1, 2, 3)]
+    assert ["offset=0" in path or path.split("offset=")[1] for _, path, _, _ in server.requests] == [True, "2", "3"]
+    assert all("PatientName=A%26B" in path for _, path, _, _ in server.requests)
+
+
+def test_a_query_ends_where_the_archive_knows_no_offset(server):
+    server.answers = [found_series(1, 2)]
+    assert len(list(find_series(Archive(url=server.url), {}))) == 2
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'[{"0020000D": {"Value": ["../.."]}}]', b'{"a": 1}', b"[{}]"])
+def test_an_answer_to_a_query_that_is_none_is_refused(server, content):
+    server.answers = [body("application/dicom+json", content)]
+    with pytest.raises(RemoteRefused):
+        list(find_series(Archive(url=server.url), {}))

@@ -1,0 +1,199 @@
+"""The actors that hold the model: from prepared batches to rows of answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from service.backfill.arrow import Array, Table
+from service.backfill.files import failed_row
+from service.bundle import Manifest, read_bundle
+from service.engine import open_engine, read_golden
+from service.errors import RadiolucentError
+from service.explainers import find_method, targets
+from service.explainers.base import Options, Question, run_together
+from service.prediction import Prediction, predict
+from service.types import Attribution, Grey8
+
+Numbers = Literal["float16", "float32"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explaining:
+    """What the engines are told.
+
+    Attributes:
+        bundle: folder of the model, under the same path on every node.
+        method: of the explanation.
+        target: `predicted` or a class.
+        options: of the method.
+        precision: see `open_engine`.
+        device: see `open_engine`.
+        threads: of one forward pass on the CPU; 0: the node's cores by `share`.
+        share: engines on a node.
+        numbers: how the maps are kept.
+    """
+
+    bundle: Path
+    method: str
+    target: str
+    options: Options
+    precision: str = "fp32"
+    device: str = "auto"
+    threads: int = 0
+    share: int = 1
+    numbers: Numbers = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Of one image."""
+
+    prediction: Prediction
+    attribution: Attribution
+
+
+class Explainer:
+    """One model, ready; Ray gives it one batch after another.
+
+    Args:
+        explaining: see there.
+
+    Raises:
+        BundleError: the model is not what it claims, or computes something else here.
+    """
+
+    def __init__(self, explaining: Explaining) -> None:
+        bundle = read_bundle(explaining.bundle)
+        self.bundle = bundle
+        self._method = find_method(explaining.method, bundle.manifest)
+        self._asked = explaining
+        threads = explaining.threads or max(1, len(os.sched_getaffinity(0)) // explaining.share)
+        self.engine = open_engine(
+            bundle,
+            threads=threads,
+            device=explaining.device,
+            precision=explaining.precision,
+            gradients=self._method.gradients,
+        )
+        golden: Grey8 = read_golden(bundle)["images"].astype(np.uint8)[:1]
+        self._shape = self._explain(golden)[0].attribution.values.shape  # also warms up what the method asks
+
+    def __call__(self, batch: Table) -> Table:
+        """Answer a batch of `read_shards`.
+
+        Returns:
+            Its columns without `pixels`, and those of the answers: `label`, `probabilities`, `findings`, `target`,
+            `saliency` (rows of cells, top first, one list), `saliency_rows`, `saliency_columns`; null where `problem`
+            says why.
+        """
+        answers: list[Answer | None] = [None] * batch.num_rows
+        problem, detail = (batch.column(name).to_pylist() for name in ("problem", "detail"))
+        places = [place for place, failed in enumerate(problem) if failed is None]
+        pixels = _pixels(batch)
+        images = pixels if len(places) == len(pixels) else pixels[places]
+        for place, found in zip(places, self._answers(images), strict=True):
+            if isinstance(found, Answer):
+                answers[place] = found
+            else:
+                failed = failed_row(found)
+                problem[place], detail[place] = failed["problem"], failed["detail"]
+        kept = batch.drop_columns(["pixels", "problem", "detail"])
+        columns = {name: kept.column(name) for name in kept.column_names}
+        columns |= {"problem": pa.array(problem, pa.string()), "detail": pa.array(detail, pa.string())}
+        return pa.table(columns | self.columns(answers))
+
+    def _answers(self, images: Grey8) -> list[Answer | Exception]:
+        """An answer for each image, or what it fails by; a batch that fails is tried again by halves.
+
+        Raises:
+            Exception: every image of a batch fails by what is no fault of images; the run ends and can go on.
+        """
+        found = self._by_halves(images) if len(images) else []
+        broken = [each for each in found if isinstance(each, Exception) and not isinstance(each, RadiolucentError)]
+        if len(broken) == len(found) > 1:
+            raise broken[0]
+        return found
+
+    def _by_halves(self, images: Grey8) -> list[Answer | Exception]:
+        try:
+            return list(self._explain(images))
+        except Exception as error:  # noqa: BLE001 - it belongs to the image that it came of
+            if len(images) == 1:
+                return [error]
+        half = len(images) // 2
+        return [*self._by_halves(images[:half]), *self._by_halves(images[half:])]
+
+    def _explain(self, images: Grey8) -> list[Answer]:
+        """Images uint8 `[N, H, W, 1]`."""
+        outputs = self.engine.run(images, sorted(self._method.outputs))
+        predictions = [predict(logits, self.bundle.manifest) for logits in outputs.logits]
+        questions = [
+            Question(
+                images[row, ..., 0],
+                outputs.row(row),
+                targets(self._asked.target, None, prediction.label, self.bundle.manifest),
+            )
+            for row, prediction in enumerate(predictions)
+        ]
+        found = run_together(self._method, questions, self.engine, self._asked.options, batch=max(16, len(images)))
+        return [Answer(prediction, one) for prediction, (one,) in zip(predictions, found, strict=True)]
+
+    def columns(self, answers: Sequence[Answer | None]) -> dict[str, Array]:
+        """The columns of the answers, by name; a row is null where there is no answer."""
+        given = [answer for answer in answers if answer is not None]
+        place = iter(range(len(given)))
+        order = pa.array([None if answer is None else next(place) for answer in answers], pa.int32())
+        predictions = [answer.prediction for answer in given]
+        rows, columns = self._shape
+        maps = np.array([answer.attribution.values for answer in given], self._asked.numbers).reshape(-1)
+        made: dict[str, Any] = {
+            "label": pa.array([one.label for one in predictions], pa.string()),
+            "probabilities": probabilities(predictions, self.bundle.manifest),
+            "findings": findings(predictions, self.bundle.manifest),
+            "target": pa.array([answer.attribution.target.name for answer in given], pa.string()),
+            "saliency": pa.FixedSizeListArray.from_arrays(pa.array(maps), rows * columns),
+            "saliency_rows": pa.array([rows] * len(given), pa.int16()),
+            "saliency_columns": pa.array([columns] * len(given), pa.int16()),
+        }
+        return {name: values.take(order) for name, values in made.items()}
+
+
+def probabilities(predictions: Sequence[Prediction], manifest: Manifest) -> Array:
+    """A struct of float32 by class."""
+    names = manifest.class_names
+    columns = [pa.array([one.probabilities[name] for one in predictions], pa.float32()) for name in names]
+    return pa.StructArray.from_arrays(columns, list(names))
+
+
+def findings(predictions: Sequence[Prediction], manifest: Manifest) -> Array:
+    """A struct by finding of `probability` float32 and `present` bool; null where the model has no findings."""
+    if not manifest.findings:
+        return pa.nulls(len(predictions))
+    columns = [
+        pa.StructArray.from_arrays(
+            [
+                pa.array([one.findings[place].probability for one in predictions], pa.float32()),
+                pa.array([one.findings[place].present for one in predictions], pa.bool_()),
+            ],
+            ["probability", "present"],
+        )
+        for place in range(len(manifest.findings))
+    ]
+    return pa.StructArray.from_arrays(columns, [finding.name for finding in manifest.findings])
+
+
+def _pixels(batch: Table) -> Grey8:
+    """Uint8 `[N, H, W, 1]`: a view of the object store's memory where the batch is one piece."""
+    column = batch.column("pixels").combine_chunks()
+    whole = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    width = whole.type.byte_width
+    side = round(width**0.5)
+    values = np.frombuffer(whole.buffers()[1], np.uint8, len(whole) * width, whole.offset * width)
+    return values.reshape(len(whole), side, side, 1)
