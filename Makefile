@@ -85,6 +85,10 @@ locks: ## resolve the lock files anew (needs uv)
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements/full.txt
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate -c requirements/full.txt -o requirements/service.txt
+	uv pip compile -q pyproject.toml --extra postgres --extra traces --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate -c requirements/full.txt -o requirements/container.txt
+	uv pip compile -q pyproject.toml --extra postgres --extra traces --extra gpu --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate -c requirements/full.txt -o requirements/gpu.txt
 
 clean: ## remove environments and reports
 	rm -rf $(SERVE) $(FULL) reports
