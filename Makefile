@@ -9,7 +9,7 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve test browser lint train export load pacs pacs-kill fuzz simulated-study bento locks clean
+.PHONY: help serve test browser lint train export load pacs pacs-kill fuzz simulated-study bento locks sbom clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -89,6 +89,9 @@ locks: ## resolve the lock files anew (needs uv)
 	  --no-emit-index-url --no-header --no-annotate -c requirements/full.txt -o requirements/container.txt
 	uv pip compile -q pyproject.toml --extra postgres --extra traces --extra gpu --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate -c requirements/full.txt -o requirements/gpu.txt
+
+sbom: $(FULL)/.complete ## bills of materials of the images anew, from the locks and the models
+	for lock in container gpu; do $(FULL)/bin/python deploy/sbom.py requirements/$$lock.txt deploy/sbom/$$lock.cdx.json || exit; done
 
 clean: ## remove environments and reports
 	rm -rf $(SERVE) $(FULL) reports

@@ -1,9 +1,9 @@
 """Bytecode for every module that the service imports, when it starts or later, and for none of the others.
 
-Installed packages are mostly what nobody here imports; its bytecode would be a tenth of the image. What is imported for the
-first time after all is compiled then, in memory. Fails where an import does, and so shows, too, that nothing is missing.
-Bytecode is not compared with its source: nothing of an image changes. Set PYTHONPYCACHEPREFIX, here and when it is used, so
-that the standard library's, which some images lack, is there as well.
+Installed packages are mostly what nobody here imports; its bytecode would be a tenth of the image. What is imported
+after all is compiled then, in memory. Fails where an import does, and so shows that nothing is missing. Bytecode is not
+compared with its source: nothing of an image changes. Set PYTHONPYCACHEPREFIX, here and when it is used, so that the
+standard library's, which some images lack, is there as well.
 
 python deploy/bytecode.py service
 """
