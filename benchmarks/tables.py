@@ -1,6 +1,7 @@
 """Write the documents' tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
 
-python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md, http-efficiency.md, explanation-*.md
+python -m benchmarks.tables          rewrites README.md, docs/deploy.md, dicom-results.md, http-efficiency.md and
+                                     explanation-*.md
 python -m benchmarks.tables --check  status 1 where a document is not what the results say
 """
 
@@ -21,7 +22,7 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
-_NAMED = (ROOT / "docs" / name for name in ("dicom-results.md", "http-efficiency.md"))
+_NAMED = (ROOT / "docs" / name for name in ("deploy.md", "dicom-results.md", "http-efficiency.md"))
 DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
 _METRICS = {
@@ -88,6 +89,14 @@ def footprint() -> str:
     result = _result("service_footprint")
     rows = [[row["what"], f"{row['median']:.1f}"] for row in result["rows"]]
     return table(["", "median"], rows) + f"\n\n{_where(result)}."
+
+
+def container() -> str:
+    """Size, start, memory and stop of the container."""
+    result = _result("container")
+    rows = [[row["what"], f"{row['median']:.1f}", f"{row['largest']:.1f}"] for row in result["rows"]]
+    text = f"{result['options']['starts']} starts, {_where(result)}, a machine shared with other work."
+    return table(["", "median", "largest"], rows) + f"\n\n{text}"
 
 
 def methods_cost() -> str:
@@ -204,6 +213,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "localisation": localisation,
     "explain_cost": explain_cost,
     "footprint": footprint,
+    "container": container,
     "studies": studies,
     "pacs": pacs,
     "http": http,

@@ -137,3 +137,24 @@ def test_studies_have_one_pod_with_a_volume_and_a_database():
 def test_an_image_can_be_pinned_by_its_digest():
     image = container("pinned")["image"]
     assert re.fullmatch(r"registry\.example/radiolucent@sha256:[0-9a-f]{64}", image)
+
+
+def test_kserve_runs_the_pod_of_the_base():
+    """KServe's predictor is a pod's specification with fields of its own, which are taken off to judge the rest."""
+    service = yaml.safe_load((KUBERNETES.parent / "kserve" / "inferenceservice.yaml").read_text())
+    assert service["apiVersion"] == "serving.kserve.io/v1beta1"
+    assert set(service["spec"]) == {"predictor"}
+    pod = dict(service["spec"]["predictor"])
+    own = {name: pod.pop(name) for name in ("minReplicas", "maxReplicas", "timeout")}
+    assert 0 < own["minReplicas"] <= own["maxReplicas"]
+    check({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "predictor"}, "spec": pod})
+    (deployment,) = yaml.safe_load_all((KUBERNETES / "base" / "deployment.yaml").read_text())
+    base = deployment["spec"]["template"]["spec"]
+    (ours,), (theirs,) = pod["containers"], base["containers"]
+    for field in ("env", "resources", "securityContext", "volumeMounts"):
+        assert ours[field] == theirs[field], field
+    assert (pod["volumes"], pod["securityContext"]) == (base["volumes"], base["securityContext"])
+    assert [port["containerPort"] for port in ours["ports"]] == [port["containerPort"] for port in theirs["ports"]]
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert ours[probe]["httpGet"]["path"] == theirs[probe]["httpGet"]["path"]
+        assert ours[probe]["httpGet"]["port"] == ours["ports"][0]["containerPort"]
