@@ -6,22 +6,39 @@ from __future__ import annotations
 import gc
 import logging
 import os
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 
 gc.disable()  # while modules are loaded: it would find nothing, in a sixth of the time that they take
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
-from importlib.metadata import PackageNotFoundError, version
+from service.metrics_folder import metrics_folder
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.update(metrics_folder(os.environ))
 
 import anyio.to_thread
 import bentoml
+from bentoml._internal.utils import circus
 
 from service.api import make_api, set_up_jobs
+from service.connections import Connection, use_connections
 from service.edge import Edge
 from service.observability.logs import set_up_logs
 from service.observability.requests import Observed
 from service.observability.traces import set_up_traces
 from service.pipeline import Pipeline
 from service.settings import Settings
+
+_LOOK_S = 1.0  # between the supervisor's looks after its workers
+
+
+def look_after_workers() -> None:
+    """Have BentoML's supervisor replace a dead worker within a second: it looks every ten, and has no option for it.
+
+    The supervisor imports the service before it makes its arbiter.
+    """
+    if not isinstance(circus.create_standalone_arbiter, partial):
+        circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=_LOOK_S)
 
 
 def _version() -> str:
@@ -31,6 +48,8 @@ def _version() -> str:
         return "0+checkout"
 
 
+use_connections()
+look_after_workers()
 api = make_api(_version())
 if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's logs: this is one, or its supervisor
     set_up_logs(Settings().log_format)
@@ -52,6 +71,7 @@ class Radiolucent:
     def __init__(self) -> None:
         settings = Settings()
         self._send_last_spans = set_up_traces(_version())
+        Connection.stall_s = settings.stall_s
         api.state.pipeline = Pipeline(settings)
         set_up_jobs(api, settings)
         gc.collect()
