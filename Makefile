@@ -9,7 +9,7 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve test browser lint train export load pacs pacs-kill fuzz schemathesis faults soak simulated-study bento locks clean
+.PHONY: help serve test browser lint train export load pacs pacs-kill fuzz schemathesis faults soak simulated-study bento image container locks sbom clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -87,11 +87,28 @@ simulated-study: $(FULL)/.complete ## the simulated reader study of docs/reports
 bento: $(SERVE)/.complete ## build the bento of bentofile.yaml
 	$(SERVE)/bin/python -m bentoml build
 
+# BASE: the base image. BUILD_OPTIONS and RUN_OPTIONS: further ones of podman build and run.
+IMAGE ?= radiolucent:0.1.0
+BASE ?= docker.io/library/python:3.11-slim-bookworm
+image: ## build the container image: make image IMAGE=... BASE=... BUILD_OPTIONS="--build-arg CUDA=true"
+	podman build --layers --format docker -f deploy/Containerfile --ignorefile deploy/Containerfile.dockerignore \
+	  --build-arg BASE=$(BASE) --build-arg REVISION=$$(git rev-parse HEAD 2> /dev/null || echo unknown) $(BUILD_OPTIONS) -t $(IMAGE) .
+
+container: image $(FULL)/.complete ## build the container image and check it, running it as it is meant to be
+	RADIOLUCENT_IMAGE=$(IMAGE) RADIOLUCENT_RUN_OPTIONS="$(RUN_OPTIONS)" $(FULL)/bin/python -m pytest tests/container
+
 locks: ## resolve the lock files anew (needs uv)
 	uv pip compile -q pyproject.toml --extra train --extra load --extra dev --extra traces --extra backfill --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements/full.txt
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate -c requirements/full.txt -o requirements/service.txt
+	uv pip compile -q pyproject.toml --extra postgres --extra traces --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate -c requirements/full.txt -o requirements/container.txt
+	uv pip compile -q pyproject.toml --extra postgres --extra traces --extra gpu --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate -c requirements/full.txt -o requirements/gpu.txt
+
+sbom: $(FULL)/.complete ## bills of materials of the images anew, from the locks and the models
+	for lock in container gpu; do $(FULL)/bin/python deploy/sbom.py requirements/$$lock.txt deploy/sbom/$$lock.cdx.json || exit; done
 
 clean: ## remove environments and reports
 	rm -rf $(SERVE) $(FULL) reports

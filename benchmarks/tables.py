@@ -1,6 +1,6 @@
 """Write the documents' tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
 
-python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md, http-efficiency.md, observability.md...
+python -m benchmarks.tables          rewrites README.md, docs/deploy.md, dicom-results.md, faults.md...
 python -m benchmarks.tables --check  status 1 where a document is not what the results say
 """
 
@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
 _TABLED = (
     "backfill.md",
+    "deploy.md",
     "dicom-results.md",
     "faults.md",
     "http-efficiency.md",
@@ -96,6 +97,14 @@ def footprint() -> str:
     result = _result("service_footprint")
     rows = [[row["what"], f"{row['median']:.1f}"] for row in result["rows"]]
     return table(["", "median"], rows) + f"\n\n{_where(result)}."
+
+
+def container() -> str:
+    """Size, start, memory and stop of the container."""
+    result = _result("container")
+    rows = [[row["what"], f"{row['median']:.1f}", f"{row['largest']:.1f}"] for row in result["rows"]]
+    text = f"{result['options']['starts']} starts, {_where(result)}, a machine shared with other work."
+    return table(["", "median", "largest"], rows) + f"\n\n{text}"
 
 
 def methods_cost() -> str:
@@ -332,6 +341,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "localisation": localisation,
     "explain_cost": explain_cost,
     "footprint": footprint,
+    "container": container,
     "studies": studies,
     "pacs": pacs,
     "http": http,

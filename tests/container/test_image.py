@@ -1,0 +1,171 @@
+"""The built image, by what it is and by what it answers: `make container`."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import httpx
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packaging.utils import canonicalize_name
+from serving import ROOT
+
+from benchmarks.container import podman, unpacked
+from loadtests.payloads import uploads
+from service.dicom_results.options import KINDS
+from tests.container.harness import IMAGE, SHELLS, started
+
+LARGEST_MB = 900
+HEAD = ("images", ("head.png", (ROOT / "docs/images/mni152-slice.png").read_bytes(), "image/png"))
+BRAIN = "brain-mri-resnet50"
+
+
+@pytest.fixture(scope="module")
+def container():
+    with started() as container:
+        yield container
+
+
+@pytest.fixture(scope="module")
+def client(container):
+    with container.client() as client:
+        yield client
+
+
+def inspected():
+    return json.loads(podman("image", "inspect", IMAGE))[0]
+
+
+def test_the_image_is_small():
+    assert unpacked(IMAGE) <= LARGEST_MB
+
+
+def test_the_image_runs_as_nobody_special_and_says_what_it_is():
+    said = inspected()["Config"]
+    assert said["User"] == "10001:10001"
+    assert said["StopSignal"] in ("SIGTERM", "15")
+    assert "not a medical device" in said["Labels"]["org.opencontainers.image.description"]
+    assert not [name for name in said["Env"] if "INDEX" in name or "TOKEN" in name]
+
+
+def test_nothing_can_be_written_and_no_shell_be_started(container):
+    assert container.run("python", "-c", "open('/app/x', 'w')").returncode == 1
+    for shell in SHELLS:
+        assert container.run(shell, "-c", "true").returncode != 0
+    assert container.run("python", "-c", "open('/state/x', 'w'); open('/tmp/x', 'w')").returncode == 0
+
+
+def test_the_health_check_finds_it_well(container):
+    kind, *command = inspected()["Healthcheck"]["Test"]
+    assert kind == "CMD"  # no shell
+    here = [part.replace("http://127.0.0.1:3000/", f"{container.address}/") for part in command]
+    assert here != command
+    assert container.run(*here).returncode == 0
+    elsewhere = [part.replace("http://127.0.0.1:3000/", "http://127.0.0.1:1/") for part in command]
+    assert container.run(*elsewhere).returncode != 0
+
+
+def test_the_bill_of_materials_lists_what_is_installed(container):
+    bill = container.run("python", "-c", "print(open('/app/sbom.cdx.json').read())").stdout
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
+    components = json.loads(bill)["components"]
+    listed = {each["name"]: each["version"] for each in components if each["type"] == "library"}
+    code = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    said = json.loads(container.run("python", "-c", code).stdout)
+    found = {canonicalize_name(name): version for name, version in said.items()}
+    assert found == listed
+    assert "torch" not in found
+
+
+def test_every_method_explains(client):
+    (model,) = (each for each in client.get("/v1/models").json()["models"] if each["id"] == BRAIN)
+    methods = [each["method"] for each in model["explanations"]]
+    assert len(methods) > 10
+    for method in methods:
+        asked = {"model": BRAIN, "method": method, "budget": "32", "overlay": "true"}
+        answer = client.post("/v1/explain", data=asked, files=[HEAD])
+        if answer.status_code == 422:  # one forward pass: it has no budget
+            del asked["budget"]
+            answer = client.post("/v1/explain", data=asked, files=[HEAD])
+        assert answer.status_code == 200, (method, answer.text)
+        assert answer.json()["results"][0]["status"] == "ok", method
+
+
+def test_outlines_reports_frames_and_the_page(client):
+    outlined = client.post("/v1/segment", data={"model": "brain-mri-unet"}, files=[HEAD])
+    assert outlined.json()["results"][0]["status"] == "ok"
+    report = client.post("/v1/report", data={"model": BRAIN}, files=[("image", HEAD[1])])
+    assert report.content.startswith(b"%PDF")
+    assert client.post("/v1/frames", files=[("image", HEAD[1])]).status_code == 200
+    assert "not a medical device" in client.get("/").text
+
+
+def test_a_study_becomes_dicom_objects(client):
+    series = client.get("/v1/examples/series.zip").content
+    asked = {"model": BRAIN, "results": list(KINDS)}
+    headers = {"Content-Type": "application/zip", "Accept": 'multipart/related; type="application/dicom"'}
+    answer = client.post("/v1/studies", params=asked, content=series, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.content.count(b"DICM") >= len(KINDS)
+
+
+def ask(address: str, sent: list[float], answered: list[tuple[float, int]], failed: list[float], stop: threading.Event):
+    """One image after another, each over a connection of its own; times are when the request was begun."""
+    image = uploads()["MR"][0]
+    while not stop.is_set():
+        begin = time.monotonic()
+        sent.append(begin)
+        try:
+            answer = httpx.post(
+                f"{address}/v1/explain",
+                data={"model": BRAIN},
+                files=[("images", (image.name, image.content))],
+                timeout=60,
+            )
+            assert answer.status_code != 200 or answer.json()["results"][0]["status"] == "ok"
+            answered.append((begin, answer.status_code))
+        except httpx.TransportError:
+            failed.append(begin)
+            time.sleep(0.05)
+
+
+def test_sigterm_under_load_answers_what_was_accepted_and_keeps_the_jobs():
+    uploads()  # drawn once, before anybody is waiting
+    volume = podman("volume", "create")
+    try:
+        with started(f"--volume={volume}:/state") as container:
+            with container.client() as client:
+                asked = {"model": BRAIN, "method": "rise", "budget": "500"}
+                accepted = client.post("/v1/explanations", data=asked, files=[HEAD])
+                assert accepted.status_code == 202, accepted.text
+                job = accepted.json()["id"]
+            sent, answered, failed, stop = [], [], [], threading.Event()
+            clients = [
+                threading.Thread(target=ask, args=(container.address, sent, answered, failed, stop)) for _ in range(8)
+            ]
+            for each in clients:
+                each.start()
+            time.sleep(4)
+            told = time.monotonic()
+            status = container.stop()
+            stop.set()
+            for each in clients:
+                each.join()
+        assert status == 0
+        before = [begin for begin in sent if begin < told - 0.2]  # not those on their way to it
+        assert len(before) > 8
+        assert not [begin for begin in failed if begin < told - 0.2]
+        assert {code for begin, code in answered if begin < told - 0.2} == {200}
+        assert {code for _, code in answered} <= {200, 503}
+        with started(f"--volume={volume}:/state") as container, container.client() as client:
+            for _ in range(600):
+                found = client.get(f"/v1/explanations/{job}").json()
+                if found["status"] in ("done", "failed"):
+                    break
+                time.sleep(0.2)
+            assert found["status"] == "done"
+    finally:
+        podman("volume", "rm", "--force", volume)
