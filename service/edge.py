@@ -1,28 +1,44 @@
-"""What stands around the routes: an id and a limit for every request, and one error body for all that goes wrong."""
+"""What stands around the routes: who may ask, a limit for every request, and one error body for all that goes wrong."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
+from math import ceil
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import InvalidParameter, RadiolucentError, TooLarge
+from service.access.gate import Gate
+from service.errors import InvalidParameter, RadiolucentError, TooLarge, TooManyRequests
 from service.forms import PROBLEM
 from service.observability import ERRORS, logger
 from service.schemas import Problem, Readiness
 
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+_BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
+# On every answer that does not say otherwise itself. It is data, to be shown by nobody else and kept by no cache.
+_SAFE = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
+_ONLY_TLS = {b"strict-transport-security": b"max-age=31536000"}
 
 
-def _problem(error: RadiolucentError, request_id: str) -> Response:
+def _problem(error: RadiolucentError, request_id: str, *, browsable: bool = False) -> Response:
     ERRORS.labels(error.kind).inc()
-    headers = _HEADERS.get(error.status)
+    headers = _BROWSER if browsable and error.status == 401 else _HEADERS.get(error.status, {})
+    if isinstance(error, TooManyRequests):
+        headers = {"Retry-After": str(ceil(error.retry_after))}
     body = Problem.of(error, request_id).model_dump_json()
     return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
 
@@ -105,20 +121,54 @@ class Guard:
 
 
 class Edge:
-    """Around BentoML's own routes: the page, readiness that says which bundles serve, problems instead of plain text.
+    """Around everything, BentoML's own routes too: who may ask, the page, readiness, problems instead of plain text.
 
-    /readyz answers 503 where no bundle is served, else 200, with the refused ones by name.
+    /readyz answers 503 where no bundle is served, else 200, with the refused ones by name. `api.state.gate` must be set
+    before the first request (`Gate`).
     """
 
     def __init__(self, app: ASGIApp, api: FastAPI) -> None:
         self.app = app
         self.api = api
+        self._shared: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if self._shared is None:
+            self._shared = self._with_cors(self.api.state.gate)
+        await self._shared(scope, receive, send)
+
+    def _with_cors(self, gate: Gate) -> ASGIApp:
+        """What asks who they are, and around it what tells browsers that no other site's pages may ask, or which."""
+        if not gate.origins:
+            return self._guarded
+        headers = ["Authorization", "Content-Type", "X-Request-ID"]
+        methods = ["GET", "POST", "PUT", "DELETE"]
+        return CORSMiddleware(self._guarded, allow_origins=gate.origins, allow_methods=methods, allow_headers=headers)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gate: Gate = self.api.state.gate
+        request_id: str = scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
+        visit, route = gate.visit(scope, request_id)
+        scope["state"]["visit"] = visit
+
+        def told(status: int) -> None:
+            visit.status = status
+
+        send = _safe(send, told, tls=scope.get("scheme") == "https")
+        try:
+            await gate.admit(scope, visit, route)
+        except RadiolucentError as error:
+            await _problem(error, request_id, browsable=route.browsable)(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+        finally:
+            gate.leave(visit)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/readyz":
             registry = self.api.state.pipeline.registry
             ready = Readiness(ready=bool(registry.names), models=registry.names, refused=registry.refused)
@@ -128,6 +178,22 @@ class Edge:
             await self.api(scope, receive, send)
         else:
             await self.app(scope, receive, _with_problems(scope, receive, send))
+
+
+def _safe(send: Send, told: Callable[[int], None], *, tls: bool) -> Send:
+    """A `send` that adds the headers every answer has, and tells the status."""
+    wanted = _SAFE | _ONLY_TLS if tls else _SAFE
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            told(message["status"])
+            headers = list(message.get("headers", ()))
+            present = {name.lower() for name, _ in headers}
+            headers += [(name, value) for name, value in wanted.items() if name not in present]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sending
 
 
 def _with_problems(scope: Scope, receive: Receive, send: Send) -> Send:

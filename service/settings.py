@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from service.access.settings import AccessSettings
 from service.dicom_results.options import DEFAULT_KINDS, Kind, Options
 from service.dicomweb.archives import Archive
 
@@ -73,8 +74,8 @@ class ScpSettings(BaseModel):
         return self
 
 
-class Settings(BaseSettings):
-    """Read once at start.
+class Settings(AccessSettings):
+    """Read once at start. Who may ask is set as `AccessSettings` say.
 
     Attributes:
         models: folder whose sub-folders are bundles.
