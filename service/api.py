@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from service.case_routes import add_case_routes
+from service.documentation import add_documentation
 from service.edge import Guard, on_http, on_invalid
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
@@ -40,8 +40,6 @@ from service.segmenter import Segmenter
 from service.settings import Settings
 from service.studies.desk import StudyDesk
 from service.studies.routes import add_study_routes
-
-_ASSETS = "/static_content"  # BentoML's copy of Swagger UI: the documentation needs no other host
 
 _DESCRIBED = (
     "id",
@@ -79,6 +77,7 @@ def make_api(version: str) -> FastAPI:
     add_reader_study_routes(api)
     add_case_routes(api)
     add_page_routes(api)
+    add_documentation(api)
     return api
 
 
@@ -96,16 +95,6 @@ def set_up_jobs(api: FastAPI, settings: Settings) -> None:
 
 
 def _add_routes(api: FastAPI) -> None:
-    @api.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="Radiolucent API",
-            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{_ASSETS}/favicon-light-32x32.png",
-        )
-
     @api.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
         return Response(exposition(), headers={"Content-Type": CONTENT_TYPE})
@@ -176,7 +165,7 @@ async def _answer(request: Request, model: str, images: list[UploadFile], wish: 
     pipeline = pipeline_of(request)
     method = pipeline.check(model, len(images), wish)
     label = method.name if method else PREDICT
-    uploads = await read_uploads(images)
+    uploads = await read_uploads(request, model, images)
     observe_received(model, label)
     result = await pipeline.answer(request.state.request_id, model, uploads, wish)
     with stage("encode", model, label):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import File, Form, Request, UploadFile
 
+from service.access.audit import note_file, note_model
 from service.explainers.base import Baseline, Options
 from service.pipeline import Pipeline, Upload, Wish
 from service.schemas import Problem
@@ -64,9 +65,13 @@ def wish_of(
     return Wish(method, tuple(target), against, overlay, options)
 
 
-async def read_uploads(images: list[UploadFile]) -> list[Upload]:
-    """The files, as they were sent."""
-    return [Upload(image.filename or f"image-{number}", await image.read()) for number, image in enumerate(images)]
+async def read_uploads(request: Request, model: str, images: list[UploadFile]) -> list[Upload]:
+    """The files, as they were sent to be seen by a model that there is."""
+    uploads = [Upload(image.filename or f"image-{number}", await image.read()) for number, image in enumerate(images)]
+    note_model(request, model, pipeline_of(request).registry.version(model))
+    for upload in uploads:
+        note_file(request, upload.content)
+    return uploads
 
 
 def pipeline_of(request: Request) -> Pipeline:

@@ -63,6 +63,12 @@ class Registry:
         """Ids of all that are served."""
         return (*self.models, *self.segmenters)
 
+    def version(self, name: str) -> str:
+        """Of the bundle with this id; empty where there is none."""
+        if name in self.segmenters:
+            return self.segmenters[name].manifest.version
+        return self.models[name].bundle.manifest.version if name in self.models else ""
+
     def model(self, name: str) -> Model:
         """Raises UnknownModel, with the names that there are, or WrongTask."""
         if name in self.segmenters:

@@ -31,8 +31,7 @@ class Visit:
         counted: whether the caller's rates know of it.
         keep: whether digests are wanted.
         files: SHA-256 of each file that was sent, in order.
-        model: id of the bundle that was asked.
-        version: of it.
+        models: ids and versions of the bundles that were asked.
         status: of the answer; 499 where the client did not wait.
     """
 
@@ -44,8 +43,7 @@ class Visit:
     counted: bool = False
     keep: bool = False
     files: list[str] = field(default_factory=list[str])
-    model: str = ""
-    version: str = ""
+    models: list[str] = field(default_factory=list[str])
     status: int = 499
 
 
@@ -57,10 +55,10 @@ def note_file(request: Request, content: bytes) -> None:
 
 
 def note_model(request: Request, model: str, version: str) -> None:
-    """Say which model a request was answered with."""
+    """Say which model a request asked."""
     visit = _visit(request)
-    if visit is not None:
-        visit.model, visit.version = model, version
+    if visit is not None and (asked := f"{model} {version}") not in visit.models:
+        visit.models.append(asked)
 
 
 def _visit(request: Request) -> Visit | None:
@@ -92,8 +90,7 @@ class AuditLog:
             "method": visit.method,
             "route": visit.route,
             "files": visit.files,
-            "model": visit.model,
-            "version": visit.version,
+            "models": visit.models,
             "status": visit.status,
         }
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
