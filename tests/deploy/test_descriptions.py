@@ -154,7 +154,7 @@ def test_pods_fit_the_restricted_profile_and_the_image():
         "capabilities": {"drop": ["ALL"]},
     }
     mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
-    assert set(mounted) == {"/state", "/tmp"}  # noqa: S108 - a path in the image
+    assert set(mounted) == {"/state", "/tmp", "/etc/radiolucent"}  # noqa: S108 - a path in the image
     assert set(mounted.values()) == {each["name"] for each in spec["volumes"]}
     probes = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
     assert probes == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}
