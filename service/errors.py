@@ -34,6 +34,7 @@
     ├── BundleError                      500   a model bundle that is not served
     │   ├── BundleDigestMismatch         500
     │   ├── BundleSchemaMismatch         500
+    │   ├── BundleSignatureMismatch      500
     │   └── GoldenSampleMismatch         500
     ├── RulesError                       500   a rules file that cannot be used, at start
     ├── AccessError                      500   who may ask is not said, or in a file that cannot be used; at start
@@ -338,6 +339,13 @@ class BundleSchemaMismatch(BundleError):
 
     kind = "bundle-schema-mismatch"
     title = "The manifest of the model bundle does not fit the schema"
+
+
+class BundleSignatureMismatch(BundleError):
+    """None of the keys that must have signed the bundle has."""
+
+    kind = "bundle-signature-mismatch"
+    title = "The model bundle is not signed by a known key"
 
 
 class GoldenSampleMismatch(BundleError):

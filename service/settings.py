@@ -79,6 +79,7 @@ class Settings(AccessSettings):
 
     Attributes:
         models: folder whose sub-folders are bundles.
+        model_keys: files of Ed25519 public keys, as a JSON list; bundles that none of them has signed are refused.
         threads: threads of one ONNX Runtime call on the CPU; 0 is one for each core.
         max_batch: most images in one forward pass.
         max_queue: images that may wait for a model; beyond it requests are answered 503.
@@ -113,6 +114,7 @@ class Settings(AccessSettings):
     model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_", frozen=True)
 
     models: Path = SHIPPED_MODELS
+    model_keys: tuple[Path, ...] = ()
     threads: int = Field(default=0, ge=0)
     max_batch: int = Field(default=64, ge=1, le=256)
     max_queue: int = Field(default=1024, ge=1)
