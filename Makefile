@@ -9,7 +9,7 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: audit help serve test browser lint train export load pacs pacs-kill fuzz simulated-study bento locks clean
+.PHONY: audit help serve test browser lint train export load pacs pacs-kill fuzz schemathesis faults soak simulated-study bento locks clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -64,6 +64,16 @@ pacs-kill: $(FULL)/.complete ## the same with 100 series while Orthanc, feed and
 fuzz: $(FULL)/.complete ## 10,000 mutated DICOM files against the reader, 4,000 against the HTTP API
 	$(FULL)/bin/python -m tests.fuzz --count 10000
 	$(FULL)/bin/python -m tests.fuzz --count 4000 --doors
+
+schemathesis: $(FULL)/.complete ## 200 generated requests to each operation of the OpenAPI document
+	SCHEMATHESIS_EXAMPLES=200 $(FULL)/bin/python -m pytest tests/contract/test_schemathesis.py
+
+faults: $(FULL)/.complete ## kill, starve and jam the real service under load (Debian: faketime); FAULTS="kill disk ..." picks
+	$(FULL)/bin/python -m tests.faults $(FAULTS)
+
+MINUTES ?= 20
+soak: $(FULL)/.complete ## good and bad requests for MINUTES (20; a day are 1440): memory must stay flat
+	$(FULL)/bin/python -m tests.soak --minutes $(MINUTES)
 
 SIMULATED := docs/reports/reader-study-simulated
 simulated-study: $(FULL)/.complete ## the simulated reader study of docs/reports anew, and what its intervals hold

@@ -7,16 +7,19 @@ others are a running service with so many clients that post so many images a req
 overlays are not asked for. Load generator and service share the cores, so the generator's CPU time, divided by the
 number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it. `CPU ms an image beyond` is
 the service's CPU time less that of the best batch of ONNX Runtime. The stages are wall time of one image, from the
-service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one client and one image.
+service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one client and one image. The parts
+are CPU time of what a request of one image consists of besides, each run alone in this process; what `beyond` has more
+is the HTTP server, threads that wake each other, logs and metrics (docs/observability.md).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -24,19 +27,26 @@ from urllib.request import urlopen
 
 import numpy as np
 import psutil
+from starlette.requests import Request
+from starlette.types import Message
 
 from benchmarks.harness import Cell, machine, parser, save, show
 from benchmarks.served import Served, started
 from loadtests.payloads import uploads
+from service.answers import explanation_answer
+from service.explainers import offered, targets
+from service.explainers.base import Options, Question, run_together
 from service.images.reading import read_frames
+from service.prediction import predict
 from service.preprocessing import prepare
 from service.registry import load_models
+from service.schemas import ImageAnswer
 from service.settings import SHIPPED_MODELS
 
 MODEL, MODALITY = "brain-mri-resnet50", "MR"
 BATCHES = (1, 8, 32)
 LOADS = ((1, 1), (8, 1), (32, 1), (1, 8), (1, 32))  # clients, images a request
-_MARK = "radiolucentbenchmark"
+MARK = "radiolucentbenchmark"
 _STAGE = re.compile(r"radiolucent_stage_seconds_(sum|count)\{([^}]*)\} ([0-9.e+-]+)")
 
 
@@ -50,7 +60,7 @@ def body_of(count: int) -> bytes:
             f'Content-Disposition: form-data; name="images"; filename="{number}.png"\r\nContent-Type: image/png\r\n\r\n'
         )
         parts.append(head.encode() + file.content)
-    return b"".join(b"--%s\r\n%s\r\n" % (_MARK.encode(), part) for part in parts) + b"--%s--\r\n" % _MARK.encode()
+    return b"".join(b"--%s\r\n%s\r\n" % (MARK.encode(), part) for part in parts) + b"--%s--\r\n" % MARK.encode()
 
 
 def client(url: str, body: bytes, images: int, until: float) -> int:
@@ -61,7 +71,7 @@ def client(url: str, body: bytes, images: int, until: float) -> int:
     """
     at = urlsplit(url)
     connection = HTTPConnection(at.hostname or "", at.port, timeout=300)
-    headers = {"Content-Type": f"multipart/form-data; boundary={_MARK}"}
+    headers = {"Content-Type": f"multipart/form-data; boundary={MARK}"}
     done = 0
     while time.perf_counter() < until:
         connection.request("POST", "/v1/explain", body, headers)
@@ -126,6 +136,63 @@ def raw(seconds: float) -> dict[int, dict[str, float]]:
     return found
 
 
+def parts_of(repeats: int = 100) -> dict[str, float]:
+    """CPU milliseconds of parsing, decoding, preparing, explaining and encoding one image."""
+    served = load_models(SHIPPED_MODELS, threads=0, device="cpu").model(MODEL)
+    manifest, body = served.bundle.manifest, body_of(1)
+    frame = read_frames(uploads()[MODALITY][0].content, "image")[0]
+    item = prepare(frame, manifest.preprocessing)
+    outputs = served.engine.run(item.pixels[np.newaxis, ..., np.newaxis]).row(0)
+    method = offered(manifest)[manifest.default_explanation]
+    if method.budget:
+        method = offered(manifest)["gradcam"]
+
+    def explain() -> ImageAnswer:
+        made = predict(outputs.logits, manifest)
+        asked = targets("predicted", None, made.label, manifest)
+        ((found,),) = run_together(method, [Question(item.pixels, outputs, asked)], served.engine, Options())
+        return ImageAnswer(
+            name="image",
+            label=made.label,
+            probabilities=made.probabilities,
+            findings={},
+            region=(0, 0, 1, 1),
+            explanations=[explanation_answer(found, manifest, None)],
+            warnings=[],
+        )
+
+    answer = explain()
+    parts: dict[str, Callable[[], object]] = {
+        "form": lambda: asyncio.run(_form(body)),
+        "inflate": lambda: read_frames(uploads()[MODALITY][0].content, "image"),
+        "prepare": lambda: prepare(frame, manifest.preprocessing),
+        "explain": explain,
+        "JSON": answer.model_dump_json,
+    }
+    found: dict[str, float] = {}
+    for name, run in parts.items():
+        run()
+        begin = time.process_time()
+        for _ in range(repeats):
+            run()
+        found[name] = 1000 * (time.process_time() - begin) / repeats
+    return found
+
+
+async def _form(body: bytes) -> None:
+    """Parse a request's form as the service does."""
+    pieces = [body[start : start + 65536] for start in range(0, len(body), 65536)]
+    coming = iter(pieces)
+
+    async def receive() -> Message:
+        piece = next(coming, b"")
+        return {"type": "http.request", "body": piece, "more_body": piece is not pieces[-1]}
+
+    head = (b"content-type", f"multipart/form-data; boundary={MARK}".encode())
+    async with Request({"type": "http", "headers": [head]}, receive).form() as form:
+        assert len(form) == 2  # noqa: S101 - the model and the image
+
+
 def rows_of(
     alone: Sequence[dict[int, dict[str, float]]], loaded: dict[tuple[int, int], list[dict[str, float]]]
 ) -> list[dict[str, Cell]]:
@@ -187,14 +254,15 @@ def main(arguments: list[str] | None = None) -> int:
                         stage: 1000 * (total - before[stage][0]) / (count - before[stage][1])
                         for stage, (total, count) in after.items()
                     }
-    rows, where = rows_of(alone, loaded), machine("cpu", 0)
+    rows, parts, where = rows_of(alone, loaded), parts_of(), machine("cpu", 0)
     show(f"http_efficiency: {MODEL}", rows, where)
     show(
         "stages of one image alone, ms",
         [{"stage": stage, "ms": value} for stage, value in sorted(split.items(), key=lambda item: -item[1])],
         where,
     )
-    save(options, where, rows=rows, stages=split)
+    show("parts of a request, CPU ms", [{"part": part, "ms": value} for part, value in parts.items()], where)
+    save(options, where, rows=rows, stages=split, parts=parts)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Write the documents' tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
 
-python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md, http-efficiency.md, explanation-*.md
+python -m benchmarks.tables          rewrites README.md, docs/dicom-results.md, http-efficiency.md, observability.md...
 python -m benchmarks.tables --check  status 1 where a document is not what the results say
 """
 
@@ -21,7 +21,8 @@ from training.report import Report, load_report
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, REPORTS = ROOT / "README.md", ROOT / "benchmarks" / "results", ROOT / "docs" / "reports"
-_NAMED = (ROOT / "docs" / name for name in ("dicom-results.md", "http-efficiency.md"))
+_TABLED = ("dicom-results.md", "faults.md", "http-efficiency.md", "observability.md")
+_NAMED = (ROOT / "docs" / name for name in _TABLED)
 DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
 BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
 _METRICS = {
@@ -194,8 +195,79 @@ def http() -> str:
     rows = [[r["what"], *("" if r[name] is None else f"{r[name]:.2f}" for name in names)] for r in result["rows"]]
     stages = sorted(result["stages"].items(), key=lambda item: -item[1])
     split = ", ".join(f"{stage} {value:.1f}" for stage, value in stages)
-    text = f"Stages of one image alone, ms: {split}.\n\n{_where(result)}."
+    parts = ", ".join(f"{part} {value:.2f}" for part, value in result["parts"].items())
+    text = f"Wall time of one image alone by stage, ms: {split}.\n\n"
+    text += f"CPU time of the parts of a request of one image, each alone, ms: {parts}.\n\n{_where(result)}."
     return table(["", *names], rows) + f"\n\n{text}"
+
+
+def interference() -> str:
+    """What single images feel of others."""
+    result = _result("interference")
+    names = list(result["rows"][0])
+    rows = [
+        [str(row["beside"]), str(row["requests"]), *(f"{row[name]:.2f}" for name in names[2:])]
+        for row in result["rows"]
+    ]
+    used = result["options"]
+    text = (
+        f"{used['rate']:g} single images a second, {used['rounds']} rounds of {used['seconds']:g} s; {_where(result)}."
+    )
+    return table(names, rows) + f"\n\n{text}"
+
+
+def overload() -> str:
+    """Goodput at multiples of capacity."""
+    result = _result("overload")
+    names = list(result["rows"][0])
+
+    def cell(value: float | int | None) -> str:
+        return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+    rows = [[f"{row[names[0]]:g}", *(cell(row[name]) for name in names[1:])] for row in result["rows"]]
+    used = result["options"]
+    text = f"Capacity {result['capacity']:.1f} images a second, deadline {used['deadline_ms']} ms; "
+    return table(names, rows) + f"\n\n{text}{used['seconds']:g} s each; {_where(result)}."
+
+
+def observation() -> str:
+    """What metrics, logs and spans cost."""
+    result = _result("observation_cost")
+    rows = [[r["what"], f"{r['us']:.0f}"] for r in result["rows"]]
+    return table(["", "CPU time, microseconds"], rows) + f"\n\n{_where(result)}; shared with other work."
+
+
+def faults() -> str:
+    """What became of every request under each fault."""
+    result = _result("faults")
+    rows: list[list[str]] = []
+    for one in result["faults"].values():
+        outcomes = ", ".join(f"{count} {kind}" for kind, count in one["outcomes"].items())
+        seen = ", ".join(f"{name} {value:g}" for name, value in one["figures"].items())
+        held = f"{sum(one['claims'].values())} of {len(one['claims'])}"
+        rows.append(
+            [one["fault"], str(one["requests"]), outcomes, str(one["wrong"]), f"{one['recovery_s']:g}", held, seen]
+        )
+    head = ["fault", "requests", "ended", "wrong answers", "recovery, s", "claims that held", "besides"]
+    return table(head, rows) + f"\n\n{_where(result)}; the machine was shared."
+
+
+def soak() -> str:
+    """What grew over the second half of a soak."""
+    result = _result("soak")
+    rows = [
+        [
+            name.replace("_mib", ", MiB"),
+            f"{result['samples'][name][-1]:g}",
+            f"{one['growth']:.2f} ({one['low']:.2f} to {one['high']:.2f})",
+            f"{one['bound']:g}",
+        ]
+        for name, one in result["verdicts"].items()
+    ]
+    wrong = sum(result["unexpected"].values())
+    text = f"{result['options']['minutes']:g} minutes, {result['requests']} requests, {wrong} not answered as is right"
+    head = ["", "at the end", "growth over the second half (95 % interval)", "at most"]
+    return table(head, rows) + f"\n\n{text}; {_where(result)}; the machine was shared."
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -207,6 +279,11 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "studies": studies,
     "pacs": pacs,
     "http": http,
+    "interference": interference,
+    "overload": overload,
+    "observation": observation,
+    "faults": faults,
+    "soak": soak,
     "methods_cost": methods_cost,
     "parity_brain": partial(parity, BRAIN),
     "parity_oct": partial(parity, OCT),

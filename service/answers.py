@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from io import BytesIO
 from math import ceil, log10
 
 import numpy as np
 
 from service.bundle import Manifest
-from service.schemas import ExplanationAnswer
-from service.types import Attribution, Float
+from service.schemas import ExplanationAnswer, ImageAnswer, ImageFailure
+from service.types import Attribution, Encoding, Float
 
 
-def explanation_answer(attribution: Attribution, manifest: Manifest, overlay: bytes | None) -> ExplanationAnswer:
+def explanation_answer(
+    attribution: Attribution, manifest: Manifest, overlay: bytes | None, encoding: Encoding = "numbers"
+) -> ExplanationAnswer:
     """One map, with how good such maps were found to be.
 
     Args:
         attribution: of one image.
         manifest: of the model.
-        overlay: PNG bytes, where they are wished.
+        overlay: bytes of the picture, where it is wished.
+        encoding: of the values.
     """
     (described,) = [e for e in manifest.explanations if e.method == attribution.method]
     return ExplanationAnswer(
@@ -26,16 +31,49 @@ def explanation_answer(attribution: Attribution, manifest: Manifest, overlay: by
         target=attribution.target.name,
         against=attribution.target.against_name,
         shape=(attribution.values.shape[0], attribution.values.shape[1]),
-        saliency=numbers(attribution.values),
+        saliency=encoded(attribution.values, encoding),
+        encoding=encoding,
         exact=attribution.exact,
         parameters=attribution.parameters,
         evaluations=attribution.evaluations,
         additivity_error=attribution.additivity_error,
-        interval=None if attribution.interval is None else numbers(attribution.interval),
+        interval=None if attribution.interval is None else encoded(attribution.interval, encoding),
         stopped=attribution.stopped,
         quality=described.quality,
         overlay=base64.b64encode(overlay).decode() if overlay is not None else None,
     )
+
+
+def encoded(values: Float, encoding: Encoding) -> list[list[float]] | str:
+    """Values float32 `[h, w]` as they travel."""
+    if encoding == "numbers":
+        return numbers(values)
+    little = values.astype("<f2" if encoding == "float16" else "<f4")
+    return base64.b64encode(little.tobytes()).decode()
+
+
+def decoded(answer: ExplanationAnswer) -> Float:
+    """The reverse: float32 `[h, w]`."""
+    if isinstance(answer.saliency, list):
+        return np.array(answer.saliency, np.float32)
+    kind = "<f2" if answer.encoding == "float16" else "<f4"
+    return np.frombuffer(base64.b64decode(answer.saliency), kind).astype(np.float32).reshape(answer.shape)
+
+
+def maps_file(results: Sequence[ImageAnswer | ImageFailure]) -> bytes:
+    """All maps of an answer as one NumPy file: float32 `[images, targets, h, w]`, not-a-number where an image failed.
+
+    Raises:
+        ValueError: every image failed.
+    """
+    maps = [None if isinstance(r, ImageFailure) else np.stack([decoded(e) for e in r.explanations]) for r in results]
+    shape = next((each.shape for each in maps if each is not None), None)
+    if shape is None:
+        raise ValueError("no image was explained")
+    nothing = np.full(shape, np.nan, np.float32)
+    file = BytesIO()
+    np.save(file, np.stack([nothing if each is None else each for each in maps]), allow_pickle=False)
+    return file.getvalue()
 
 
 def numbers(values: Float) -> list[list[float]]:

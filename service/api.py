@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.responses import Response
 
+from service.answers import maps_file
 from service.case_routes import add_case_routes
 from service.documentation import add_documentation
 from service.edge import Guard, on_http, on_invalid
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
 from service.explainers.base import Options
-from service.forms import PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
+from service.forms import PROBLEM, PROBLEMS, DeadlineField, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
 from service.jobs.routes import add_job_routes
 from service.jobs.store import JobStore
 from service.jobs.worker import JobWorker
@@ -29,6 +33,8 @@ from service.reader_study.rows import open_database
 from service.registry import Model
 from service.schemas import (
     RESEARCH_NOTICE,
+    ImageAnswer,
+    ImageFailure,
     MethodDescription,
     ModelDescription,
     Models,
@@ -40,6 +46,11 @@ from service.segmenter import Segmenter
 from service.settings import Settings
 from service.studies.desk import StudyDesk
 from service.studies.routes import add_study_routes
+
+NPY = "application/x-npy"
+
+# Where compressing costs more than it saves: what is compressed, and pixels by the megabyte.
+_INCOMPRESSIBLE = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/dicom", "application/pdf", "multipart/*", NPY)
 
 _DESCRIBED = (
     "id",
@@ -69,6 +80,7 @@ def make_api(version: str) -> FastAPI:
     )
     api.add_exception_handler(RequestValidationError, on_invalid)
     api.add_exception_handler(HTTPException, on_http)
+    api.add_middleware(GZipMiddleware, minimum_size=4096, compresslevel=1, exclude_content_types=_INCOMPRESSIBLE)
     api.add_middleware(Guard)
     _add_routes(api)
     add_segment_routes(api)
@@ -111,19 +123,30 @@ def _add_routes(api: FastAPI) -> None:
         response_model=Result,
         responses={200: {"content": {"application/json": {"example": PREDICT_EXAMPLE}}}, **PROBLEMS},
     )
-    async def predict(request: Request, model: ModelField, images: ImagesField) -> Response:
-        return await _answer(request, model, images, Wish())
+    async def predict(request: Request, model: ModelField, images: ImagesField, deadline: DeadlineField) -> Response:
+        return await _answer(request, model, images, Wish(), deadline)
 
     @api.post(
         "/v1/explain",
         summary="Predict, and show the evidence",
         response_model=Result,
-        responses={200: {"content": {"application/json": {"example": EXPLAIN_EXAMPLE}}}, **PROBLEMS},
+        responses={
+            200: {
+                "content": {"application/json": {"example": EXPLAIN_EXAMPLE}, NPY: {}},
+                "description": "`Accept: application/x-npy` gives the maps alone, float32 [images, targets, rows, "
+                "columns], not-a-number where an image failed; X-Labels and X-Targets say in JSON what of each image.",
+            },
+            **PROBLEMS,
+        },
     )
     async def explain(
-        request: Request, model: ModelField, images: ImagesField, wish: Annotated[Wish, Depends(wish_of)]
+        request: Request,
+        model: ModelField,
+        images: ImagesField,
+        wish: Annotated[Wish, Depends(wish_of)],
+        deadline: DeadlineField,
     ) -> Response:
-        return await _answer(request, model, images, wish)
+        return await _answer(request, model, images, wish, deadline)
 
 
 def _described(model: Model) -> ModelDescription:
@@ -161,13 +184,31 @@ def _outliner(segmenter: Segmenter) -> SegmenterDescription:
     return SegmenterDescription(provider=segmenter.provider, grid=(size, size), **fields)
 
 
-async def _answer(request: Request, model: str, images: list[UploadFile], wish: Wish) -> Response:
+async def _answer(
+    request: Request, model: str, images: list[UploadFile], wish: Wish, deadline: float | None
+) -> Response:
     pipeline = pipeline_of(request)
     method = pipeline.check(model, len(images), wish)
     label = method.name if method else PREDICT
+    as_file = method is not None and NPY in request.headers.get("accept", "")
+    if as_file:
+        wish = replace(wish, saliency="float32", overlay=False)
     uploads = await read_uploads(request, model, images)
     observe_received(model, label)
-    result = await pipeline.answer(request.state.request_id, model, uploads, wish)
+    result = await pipeline.answer(request.state.request_id, model, uploads, wish, deadline=deadline)
     with stage("encode", model, label):
-        body = result.model_dump_json()
-    return Response(body, media_type="application/json")
+        return _maps(result) if as_file else Response(result.model_dump_json(), media_type="application/json")
+
+
+def _maps(result: Result) -> Response:
+    """The maps alone; where there is none, why the first is missing."""
+    answered = any(isinstance(each, ImageAnswer) for each in result.results)
+    if not answered:
+        failed = next(each.error for each in result.results if isinstance(each, ImageFailure))
+        body = failed.model_copy(update={"request_id": result.request_id}).model_dump_json()
+        return Response(body, status_code=failed.status, media_type=PROBLEM)
+    labels = [each.label if isinstance(each, ImageAnswer) else None for each in result.results]
+    explained = (each.explanations if isinstance(each, ImageAnswer) else [] for each in result.results)
+    targets = [[map_.target for map_ in maps] for maps in explained]
+    headers = {"X-Labels": json.dumps(labels), "X-Targets": json.dumps(targets), "X-Notice": RESEARCH_NOTICE}
+    return Response(maps_file(result.results), media_type=NPY, headers=headers)

@@ -7,18 +7,24 @@ import logging
 import os
 import socket
 import sys
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
+from service.metrics_folder import metrics_folder
+
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.update(metrics_folder(os.environ))
 
 import anyio.to_thread
 import bentoml
 import click
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.utils import circus
 
 from service.access.door import check_door
 from service.access.gate import Gate
 from service.api import make_api, set_up_jobs
+from service.connections import Connection, use_connections
 from service.edge import Edge
 from service.errors import AccessError
 from service.observability.logs import set_up_logs
@@ -27,6 +33,17 @@ from service.observability.traces import set_up_traces
 from service.pipeline import Pipeline
 from service.settings import Settings
 from service.site_key import read_site_key
+
+_LOOK_S = 1.0  # between the supervisor's looks after its workers
+
+
+def look_after_workers() -> None:
+    """Have BentoML's supervisor replace a dead worker within a second: it looks every ten, and has no option for it.
+
+    The supervisor imports the service before it makes its arbiter.
+    """
+    if not isinstance(circus.create_standalone_arbiter, partial):
+        circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=_LOOK_S)
 
 
 def _version() -> str:
@@ -58,6 +75,8 @@ def _check_door() -> None:
 
 
 _check_door()
+use_connections()
+look_after_workers()
 api = make_api(_version())
 if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's logs: this is one, or its supervisor
     set_up_logs(Settings().log_format)
@@ -80,6 +99,7 @@ class Radiolucent:
         settings = Settings()
         self._send_last_spans = set_up_traces(_version())
         api.state.gate = Gate(settings, read_site_key(settings.site_key))
+        Connection.stall_s = settings.stall_s
         api.state.pipeline = Pipeline(settings)
         set_up_jobs(api, settings)
         gc.collect()

@@ -28,6 +28,7 @@ from service.errors import DeadlinePassed, ModelFailed, Overloaded
 from service.observability import BATCH_IMAGES, QUEUE_SECONDS, logger
 from service.types import Grey8
 
+BATCH_S = 0.25  # that a batch may take by default
 _SMALLER_S = 60.0  # that batches stay smaller after memory was short
 # What ONNX Runtime's arena, C++ and CUDA say; its Python errors have no class for it.
 _SHORT = ("allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED")
@@ -100,7 +101,7 @@ class Batcher(Generic[R]):
         *,
         max_batch: int,
         max_queue: int,
-        max_seconds: float = 0.25,
+        max_seconds: float = BATCH_S,
         cost: float = 0.0,
     ) -> None:
         self._sizes = BATCH_IMAGES.labels(name)
@@ -237,7 +238,7 @@ class Batcher(Generic[R]):
             while self._waiting and len(batch) < most:
                 request = self._waiting[0]
                 left = len(request.images) - request.taken
-                if request.gone or self._too_late(request, now):
+                if request.gone or self._too_late(request, now, most):
                     heapq.heappop(self._waiting)
                     self._images -= left
                     if not request.gone:
@@ -258,9 +259,13 @@ class Batcher(Generic[R]):
         in_time = int(self._max_seconds / self._cost) if self._cost else self._max_batch
         return max(1, min(self._smaller if now < self._smaller_until else self._max_batch, in_time))
 
-    def _too_late(self, request: _Request[R], now: float) -> bool:
+    def _too_late(self, request: _Request[R], now: float, most: int) -> bool:
+        """Whether the batches that the request ends in will end after its deadline; they are as full as they may be."""
+        if request.deadline is None:
+            return False
         left = len(request.images) - request.taken
-        return request.deadline is not None and now + left * self._cost > request.deadline
+        images = max(left, min(most, self._images))
+        return now + images * self._cost > request.deadline
 
 
 def is_out_of_memory(error: Exception) -> bool:

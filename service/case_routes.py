@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, File, Form, Request, UploadFile
 from starlette.responses import Response
 
 from service.access.audit import note_file, note_model
-from service.errors import InvalidParameter, UnknownTarget
+from service.errors import InvalidParameter, ModelFailed, UnknownTarget
 from service.forms import PROBLEMS, ModelField, pipeline_of, wish_of
 from service.frames import FramesAnswer, frames_answer
 from service.images.reading import read_frames
@@ -79,10 +80,13 @@ async def _report(request: Request, model: str, upload: Upload, wish: Wish, numb
     frames = await pipeline.in_thread(lambda: read_frames(upload.content, upload.name))
     if number > len(frames):
         raise InvalidParameter(f"frame: the file has {len(frames)}")
-    result = await pipeline.answer(request.state.request_id, model, [upload], replace(wish, overlay=True))
+    result = await pipeline.answer(
+        request.state.request_id, model, [upload], replace(wish, overlay=True, picture="png")
+    )
     found = result.results[number - 1]
     if isinstance(found, ImageFailure):
-        raise UnknownTarget(found.error.detail)  # the prediction is what it is to be told from
+        refused = UnknownTarget if found.error.status < HTTPStatus.INTERNAL_SERVER_ERROR else ModelFailed
+        raise refused(found.error.detail)  # the prediction is what it is to be told from
     bundle = pipeline.registry.model(model).bundle
     case = ReportedCase(frames[number - 1], number, len(frames), found, bundle, result.request_id)
     return await pipeline.in_thread(lambda: case_report(case))

@@ -6,15 +6,21 @@ a lease that ran out belongs to a worker that died, and the row is anybody's aga
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from time import time
 
 from sqlalchemy import Column, ColumnElement, Engine, Float, Integer, String, Table, create_engine, event, or_, select
 from sqlalchemy import update as update_rows
+from sqlalchemy.exc import DBAPIError
 
+_FAR = 10  # leases ahead: none is that long, so that the clock went back since it was written
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = "53100"  # PostgreSQL's SQLSTATE
 _CANDIDATES = 8  # rows looked at for one claim: others may take the first ones
 
 
@@ -64,7 +70,8 @@ class Leases:
             also: what must hold of the row of a dead worker, too.
         """
         now, table = time(), self._table
-        free = or_(waiting, (table.c.status == "running") & (table.c.lease < now))
+        void = (table.c.lease < now) | (table.c.lease > now + _FAR * self._seconds)
+        free = or_(waiting, (table.c.status == "running") & void)
         free = free if also is None else free & also
         with self._engine.connect() as connection:
             candidates = list(
@@ -101,6 +108,15 @@ def connect(url: str, file: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def is_storage_full(error: BaseException) -> bool:
+    """Whether a file, SQLite or PostgreSQL had no room left on the disk."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    full = isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return full or getattr(cause, "sqlstate", None) == _DISK_FULL
 
 
 def private_folder(name: str = "") -> Path:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from math import ceil
+from time import perf_counter
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,15 +16,34 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.gate import Gate
-from service.errors import InvalidParameter, RadiolucentError, TooLarge, TooManyRequests
-from service.forms import PROBLEM
+from service.connections import SLOWEST
+from service.database import is_storage_full
+from service.errors import (
+    InvalidParameter,
+    Overloaded,
+    RadiolucentError,
+    StorageFull,
+    TooLarge,
+    TooManyRequests,
+    UploadTooSlow,
+)
+from service.forms import DEADLINE_HEADER, PROBLEM
 from service.observability import ERRORS, logger
+from service.pipeline import Pipeline
 from service.schemas import Problem, Readiness
 
-_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},
+    413: {"Connection": "close"},
+    503: {"Retry-After": "30"},
+    507: {"Retry-After": "60"},
+}
+_AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 _BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
 # On every answer that does not say otherwise itself. It is data, to be shown by nobody else and kept by no cache.
 _SAFE = {
@@ -37,10 +59,14 @@ _ONLY_TLS = {b"strict-transport-security": b"max-age=31536000"}
 def _problem(error: RadiolucentError, request_id: str, *, browsable: bool = False) -> Response:
     ERRORS.labels(error.kind).inc()
     headers = _BROWSER if browsable and error.status == 401 else _HEADERS.get(error.status, {})
-    if isinstance(error, TooManyRequests):
+    if isinstance(error, Overloaded | TooManyRequests):
         headers = {"Retry-After": str(ceil(error.retry_after))}
     body = Problem.of(error, request_id).model_dump_json()
     return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
+
+
+def _full() -> StorageFull:
+    return StorageFull("nothing of the request was stored; try again later")
 
 
 async def on_invalid(request: Request, error: Exception) -> Response:
@@ -51,9 +77,20 @@ async def on_invalid(request: Request, error: Exception) -> Response:
 
 
 async def on_http(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals."""
+    """Starlette's own refusals; a body that found no room on the disk is one as well."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+    if error.__cause__ is not None and is_storage_full(error.__cause__):
+        return _problem(_full(), request.state.request_id)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = HTTPException(error.status_code, error.detail, {"Allow": _allowed(request)})
     return _http_problem(error, request.state.request_id)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path; Starlette names those of its first route."""
+    routes = [one for one in request.app.routes if isinstance(one, Route)]
+    methods = {method for one in routes if one.path_regex.match(request.url.path) for method in one.methods or ()}
+    return ", ".join(sorted(methods))
 
 
 def _http_problem(error: HTTPException, request_id: str) -> Response:
@@ -70,29 +107,52 @@ def _http_problem(error: HTTPException, request_id: str) -> Response:
 
 
 class _Exchange:
-    """One request's channels: counts what comes in, notes when the answer has begun."""
+    """One request's channels: bounds what comes in, in bytes and in time; notes when the answer has begun."""
 
-    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
-        self._receive, self._send, self._limit = receive, send, limit
+    def __init__(self, receive: Receive, send: Send, limit: int, stall_s: float) -> None:
+        self._receive, self._send, self._limit, self._stall_s = receive, send, limit, stall_s
+        self._begun = perf_counter()
         self._received = 0
+        self._whole = False
+        self._refusal: RadiolucentError | None = None
         self.answered = False
 
-    def _check(self) -> None:
-        if self._received > self._limit:
-            raise TooLarge(f"a request may hold at most {self._limit // 2**20} MiB")
-
     async def receive(self) -> Message:
-        """ASGI; raises TooLarge past the limit in bytes."""
-        message = await self._receive()
+        """ASGI; raises TooLarge past the limit in bytes, UploadTooSlow where the body stands still."""
+        message = await self._next()
         self._received += len(message.get("body", b""))
-        self._check()
+        self._whole = not message.get("more_body", False)
+        if self._received > self._limit:
+            self._refuse(TooLarge(f"a request may hold at most {self._limit // 2**20} MiB"))
         return message
 
+    async def _next(self) -> Message:
+        if self._whole:  # what comes now is the client's leaving
+            return await self._receive()
+        allowed = self._begun + self._stall_s + self._received / SLOWEST - perf_counter()
+        try:
+            async with asyncio.timeout(allowed):
+                return await self._receive()
+        except TimeoutError:
+            self._refuse(UploadTooSlow(f"the body stood still, or came slower than {SLOWEST // 1024} KiB/s"))
+            raise
+
+    def _refuse(self, error: RadiolucentError) -> None:
+        self._refusal = error
+        raise error
+
     async def send(self, message: Message) -> None:
-        """ASGI; raises TooLarge once more, because FastAPI turns what parsing a body raises into its own answer."""
-        self._check()
+        """ASGI; raises a refusal once more, because FastAPI turns what parsing a body raises into its own answer."""
+        if self._refusal is not None:
+            raise self._refusal
         self.answered = True
         await self._send(message)
+
+
+def _deadline_of(scope: Scope) -> float | None:
+    """By `time.perf_counter`, where the caller says how long it waits; what is no number, the route refuses."""
+    sent = Headers(scope=scope).get(DEADLINE_HEADER, "")
+    return perf_counter() + int(sent) / 1000 if re.fullmatch("[1-9][0-9]{0,7}", sent) else None
 
 
 class Guard:
@@ -107,17 +167,22 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request_id: str = scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
-        exchange = _Exchange(receive, send, scope["app"].state.pipeline.settings.max_request_mib * 2**20)
+        pipeline: Pipeline = scope["app"].state.pipeline
+        scope["state"]["deadline"] = deadline = _deadline_of(scope)
+        settings = pipeline.settings
+        exchange = _Exchange(receive, send, settings.max_request_mib * 2**20, settings.stall_s)
         try:
+            if scope["path"] in _AT_ONCE:
+                pipeline.admit(deadline)
             await self.app(scope, exchange.receive, exchange.send)
         except RadiolucentError as error:
             await _problem(error, request_id)(scope, receive, send)
-        except Exception:
+        except Exception as error:
             logger.exception("request %s failed", request_id)
             if exchange.answered:
                 raise
             fault = RadiolucentError("the fault is ours; the log has more under this request id")
-            await _problem(fault, request_id)(scope, receive, send)
+            await _problem(_full() if is_storage_full(error) else fault, request_id)(scope, receive, send)
 
 
 class Edge:
@@ -174,8 +239,8 @@ class Edge:
             ready = Readiness(ready=bool(registry.names), models=registry.names, refused=registry.refused)
             status = 200 if ready.ready else 503
             await Response(ready.model_dump_json(), status, media_type="application/json")(scope, receive, send)
-        elif scope["path"] == "/":  # BentoML's own page there asks other hosts for scripts
-            await self.api(scope, receive, send)
+        elif scope["path"] == "/" or scope["path"].startswith("/v1/"):
+            await self.api(scope, receive, send)  # "/": BentoML's page asks other hosts for scripts; the rest: sooner
         else:
             await self.app(scope, receive, _with_problems(scope, receive, send))
 

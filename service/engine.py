@@ -27,7 +27,7 @@ _TRUST_IN_FP16 = 5e-2
 _TRUST_IN_INT8 = 0.15  # saturating instructions of older processors do; what goes beyond is another model
 
 
-class Stopped(Exception):  # noqa: N818 - no error: it was asked for
+class Stopped(Exception):
     """A call ended before it had a result, because another thread asked for it."""
 
 
@@ -35,10 +35,10 @@ class Stop:
     """Ends one call of ONNX Runtime from another thread, between two nodes of its graph."""
 
     def __init__(self) -> None:
-        self._options: onnxruntime.RunOptions | None = None
+        self._options: Any = None
         self.asked = False
 
-    def watch(self, options: onnxruntime.RunOptions) -> None:
+    def watch(self, options: Any) -> None:  # noqa: ANN401 - onnxruntime.RunOptions, which has no type
         """The options of the call that begins."""
         self._options = options
         options.terminate = self.asked
@@ -117,7 +117,7 @@ def _run(
     session: onnxruntime.InferenceSession,
     outputs: list[str],
     inputs: Mapping[str, NDArray[np.generic]],
-    options: onnxruntime.RunOptions,
+    options: Any,  # noqa: ANN401 - as above
     stop: Stop | None,
 ) -> Sequence[Any]:
     if stop is None:

@@ -15,6 +15,7 @@
     │   ├── TooSlow                      422   for an answer at once; a job takes it
     │   ├── TooManyImages                413
     │   ├── TooLarge                     413
+    │   ├── UploadTooSlow                408   a body that stands still
     │   ├── NotDeidentifiable            422   what must not leave the house cannot be taken out
     │   ├── UnknownStudy                 404   a reader study, or a reader of it
     │   ├── StudyConflict                409   another reader study has this name, or it is past this step
@@ -47,6 +48,7 @@
     ├── Poisoned                         500   a study that takes its worker down
     ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
     ├── DeadlinePassed                   504   the caller's own deadline; nothing is computed that comes too late
+    ├── StorageFull                      507   no room on the disk for what must be kept; nothing was kept
     └── Overloaded                       503
 
 `str(error)` is written for the client: it never holds file names, file contents, patient data or DICOM values;
@@ -55,6 +57,7 @@ the names of the standard's transfer syntaxes are the one exception.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import ClassVar
 
 
@@ -190,6 +193,14 @@ class TooLarge(RequestError):
     status = 413
     kind = "too-large"
     title = "The upload is too large"
+
+
+class UploadTooSlow(RequestError):
+    """A request whose body stands still."""
+
+    status = 408
+    kind = "upload-too-slow"
+    title = "The upload is too slow"
 
 
 class NotDeidentifiable(RequestError):
@@ -421,11 +432,20 @@ class Cancelled(RadiolucentError):
 
 
 class Overloaded(RadiolucentError):
-    """Too much work is waiting; the client may try again."""
+    """Too much work is waiting; the client may try again.
+
+    Attributes:
+        retry_after: whole seconds after which to try, at least 1.
+    """
 
     status = 503
     kind = "overloaded"
     title = "The service is overloaded"
+
+    def __init__(self, detail: str | None = None, *, retry_after: float = 1.0) -> None:
+        """Keep the seconds, rounded up."""
+        super().__init__(detail)
+        self.retry_after = max(1, ceil(retry_after))
 
 
 class DeadlinePassed(RadiolucentError):
@@ -434,6 +454,14 @@ class DeadlinePassed(RadiolucentError):
     status = 504
     kind = "deadline-passed"
     title = "The answer would come after the deadline"
+
+
+class StorageFull(RadiolucentError):
+    """There is no room for what must be kept on disk; nothing of the request was kept."""
+
+    status = 507
+    kind = "storage-full"
+    title = "The service has no room to store this"
 
 
 class Poisoned(RadiolucentError):

@@ -31,6 +31,7 @@ _SALIENCY: dict[str, object] = {
     "against": None,
     "shape": [2, 2],
     "saliency": [[-0.4, 12.5], [0.1, -0.2]],
+    "encoding": "numbers",
     "exact": True,
     "parameters": {},
     "evaluations": 0,

@@ -1,39 +1,53 @@
-"""The form fields that predicting and explaining have in common, and what becomes of them."""
+"""The form fields that predicting and explaining have in common, and what becomes of them.
+
+The dependencies are coroutines though they wait for nothing: FastAPI runs plain functions in threads.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import File, Form, Request, UploadFile
+from fastapi import Depends, File, Form, Header, Request, UploadFile
 
 from service.access.audit import note_file, note_model
 from service.explainers.base import Baseline, Options
 from service.pipeline import Pipeline, Upload, Wish
-from service.schemas import Problem
+from service.types import Encoding, Picture
 
 PROBLEM = "application/problem+json"
+DEADLINE_HEADER = "X-Deadline-Ms"
+
+
+def problem(title: str) -> dict[str, object]:
+    """A problem, as a route declares it; with `model` FastAPI would promise application/json."""
+    return {"description": title, "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+
+
 PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "description": title, "content": {PROBLEM: {}}}
+    status: problem(title)
     for status, title in {
         400: "The request cannot be understood",
         404: "No such model",
+        408: "The body stands still",
         413: "Too many or too large files",
         422: "A parameter is not valid",
         500: "Our fault; the log has the same request id",
         503: "Too much is waiting",
+        504: "The answer would come after the deadline",
+        507: "No room to store this",
     }.items()
 }
 
 ModelField = Annotated[str, Form(description="Bundle id, as GET /v1/models lists it.", examples=["brain-mri-resnet50"])]
 ImagesField = Annotated[
-    list[UploadFile], File(description="One to 64 files: PNG, JPEG or DICOM (each frame is answered).")
+    list[UploadFile], File(min_length=1, description="One to 64 files: PNG, JPEG or DICOM (each frame is answered).")
 ]
 
 
 PREDICTED = ["predicted"]
 
 
-def wish_of(
+async def wish_of(
     method: Annotated[
         str, Form(description="An explanation method of the model; its `default_explanation` where left out.")
     ] = "",
@@ -44,7 +58,13 @@ def wish_of(
     against: Annotated[
         str | None, Form(description="A class name: why the target and not this class? The maps show the difference.")
     ] = None,
-    overlay: Annotated[bool, Form(description="Add a PNG with the evidence over the image.")] = False,
+    overlay: Annotated[bool, Form(description="Add a picture with the evidence over the image.")] = False,
+    picture: Annotated[
+        Picture, Form(description="Format of the overlay: WebP and JPEG are smaller, and lose a little.")
+    ] = "png",
+    saliency: Annotated[
+        Encoding, Form(description="How the maps are written: rows of numbers, or base64 of little-endian values.")
+    ] = "numbers",
     baseline: Annotated[Baseline, Form(description="What takes the place of hidden pixels.")] = "blur",
     budget: Annotated[
         int | None,
@@ -62,7 +82,24 @@ def wish_of(
 ) -> Wish:
     """The form fields of an explanation, as what the pipeline takes."""
     options = Options(baseline=baseline, budget=budget, deadline_ms=deadline_ms, seed=seed)
-    return Wish(method, tuple(target), against, overlay, options)
+    return Wish(method, tuple(target), against, overlay, picture, saliency, options)
+
+
+async def deadline_of(
+    request: Request,
+    _milliseconds: Annotated[
+        int | None,
+        Header(
+            alias=DEADLINE_HEADER,
+            ge=1,
+            le=86_400_000,
+            description="How long the caller waits for the prediction, from when the request's head is there. Refused "
+            "at once (503) where that cannot be met, dropped (504) where it turns out later.",
+        ),
+    ] = None,
+) -> float | None:
+    """When the caller's patience ends, by `time.perf_counter`; the guard has read the header before the body."""
+    return request.state.deadline
 
 
 async def read_uploads(request: Request, model: str, images: list[UploadFile]) -> list[Upload]:
@@ -72,6 +109,9 @@ async def read_uploads(request: Request, model: str, images: list[UploadFile]) -
     for upload in uploads:
         note_file(request, upload.content)
     return uploads
+
+
+DeadlineField = Annotated[float | None, Depends(deadline_of)]
 
 
 def pipeline_of(request: Request) -> Pipeline:

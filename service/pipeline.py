@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -13,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from service.answers import explanation_answer
-from service.batching import Answer, Batcher, Rows
+from service.batching import BATCH_S, Answer, Batcher, Rows
 from service.bundle import Kind, Manifest
 from service.errors import (
     InvalidParameter,
@@ -33,7 +37,7 @@ from service.observability.stages import observe_stages
 from service.prediction import Prediction, energy, predict
 from service.preprocessing import prepare
 from service.registry import Model, Registry, load_models
-from service.rendering import overlay_png
+from service.rendering import overlay_file
 from service.scheduling import EXPLANATION, JOB, PREDICTION, EngineThread, Lane, Waiting
 from service.schemas import (
     ExplanationAnswer,
@@ -46,10 +50,22 @@ from service.schemas import (
 )
 from service.segmenter import Segmenter
 from service.settings import Settings
-from service.types import Attribution, Frame, Grey8, Item, Masks, Outputs, PreprocessingSpec, Target
+from service.types import (
+    Attribution,
+    Encoding,
+    Frame,
+    Grey8,
+    Item,
+    Masks,
+    Outputs,
+    Picture,
+    PreprocessingSpec,
+    Target,
+)
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Rows)
+_SLOW_BATCH_MS = 100.0  # that a step of a slow method holds the engine, where nobody makes it stop
 PREDICT = "none"  # the method label of metrics where nothing is explained
 
 
@@ -73,6 +89,8 @@ class Wish:
     target: tuple[str, ...] = ("predicted",)
     against: str | None = None
     overlay: bool = False
+    picture: Picture = "png"
+    saliency: Encoding = "numbers"
     options: Options = DEFAULTS
 
 
@@ -105,8 +123,8 @@ class Pipeline:
             precision=settings.precision,
             keys=settings.model_keys,
         )
-        thread = EngineThread()
-        self._lanes = {priority: Lane(thread, priority) for priority in (PREDICTION, EXPLANATION, JOB)}
+        self._engine = EngineThread()
+        self._lanes = {priority: Lane(self._engine, priority) for priority in (PREDICTION, EXPLANATION, JOB)}
         self.batchers = {
             name: Batcher(
                 name,
@@ -114,6 +132,7 @@ class Pipeline:
                 self._lanes[PREDICTION],
                 max_batch=settings.max_batch,
                 max_queue=settings.max_queue,
+                cost=model.costs.forward / 1000,
             )
             for name, model in self.registry.models.items()
         }
@@ -127,11 +146,22 @@ class Pipeline:
             )
             for name, segmenter in self.registry.segmenters.items()
         }
-        self._threads: anyio.CapacityLimiter | None = None
+        workers = settings.decode_threads or min(4, len(os.sched_getaffinity(0)))
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._chunks = workers
+        self._arriving = 0  # files that are being read
+        self._besides = 0.0  # seconds of late between the forward passes and the answers
         self._explaining = 0
 
     async def answer(
-        self, request_id: str, model: str, uploads: Sequence[Upload], wish: Wish, *, job: JobHandle | None = None
+        self,
+        request_id: str,
+        model: str,
+        uploads: Sequence[Upload],
+        wish: Wish,
+        *,
+        deadline: float | None = None,
+        job: JobHandle | None = None,
     ) -> Result:
         """Predict, and explain where it is wished; one result for each image or frame, in order.
 
@@ -140,11 +170,13 @@ class Pipeline:
             model: id of the bundle.
             uploads: files.
             wish: what to explain.
+            deadline: of the prediction, by `time.perf_counter`.
             job: set where nobody waits: it then yields to all other work.
 
         Raises:
             UnknownModel, UnknownMethod, UnknownTarget, TooManyImages, BudgetTooSmall, DeadlineTooShort, TooSlow,
-                Overloaded: the request as a whole. What is wrong with one file is in its result instead.
+                Overloaded, DeadlinePassed: the request as a whole. What is wrong with one file is in its result
+                instead.
             ModelFailed: on every image of the request.
             Cancelled: `job` says so.
         """
@@ -152,21 +184,29 @@ class Pipeline:
         served = self.registry.model(model)
         manifest = served.bundle.manifest
         method = self.check(model, len(uploads), wish, inline=job is None)
-        decoded = await self.read(uploads, manifest.preprocessing)
-        readable = [row for row in decoded if isinstance(row, Read)]
-        if method is not None and job is None:
-            self._check_cost(served, method, wish, len(readable))
-        decode_end = perf_counter()
-        more = method.outputs if method is not None else frozenset[str]()
-        computed = await self.batchers[model].run([row.item.pixels for row in readable], more)
+        at_once = method is None or method.budget == 0
+        if job is None:
+            self.admit(deadline, len(uploads))
+        with self.on_its_way(urgent=job is None and at_once):
+            decoded = await self.read(uploads, manifest.preprocessing)
+            readable = [row for row in decoded if isinstance(row, Read)]
+            if method is not None and job is None:
+                self._check_cost(served, method, wish, len(readable))
+            decode_end = perf_counter()
+            more = method.outputs if method is not None else frozenset[str]()
+            pixels = [row.item.pixels for row in readable]
+            by = None if deadline is None else deadline - self._besides
+            computed = await self.batchers[model].run(pixels, more, deadline=by)
         decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
         readable = [row for row in decoded if isinstance(row, Read)]
         inference_end = perf_counter()
         explaining = partial(_explain_all, readable, answers, wish, served, method, self.view(served, job), job)
-        if method is None or method.budget == 0:
-            found = await self.in_thread(explaining)
-        else:
+        if not at_once:
             found = await self.explain_slowly(explaining, bounded=job is None)
+        elif wish.overlay:
+            found = await self.in_thread(explaining)
+        else:  # some 0.05 ms an image: less than to wake a thread
+            found = explaining()
         ready = iter(found)
         results = [next(ready) if isinstance(row, Read) else row for row in decoded]
         end = perf_counter()
@@ -177,6 +217,8 @@ class Pipeline:
             "explanation": end - inference_end,
             "total": end - start,
         }
+        if at_once:
+            self._besides += 0.1 * (end - inference_end + decode_end - start - self._besides)
         observe(manifest.id, method.name if method else PREDICT, start, timing, results)
         return Result(
             request_id=request_id,
@@ -184,6 +226,37 @@ class Pipeline:
             results=results,
             timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in timing.items()},
         )
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the engine is through with the images that are here."""
+        waiting = sum(batcher.backlog for batcher in (*self.batchers.values(), *self.outliners.values()))
+        return waiting + self._arriving * self._cost
+
+    @property
+    def _cost(self) -> float:
+        return max((batcher.cost for batcher in self.batchers.values()), default=0.0)
+
+    def admit(self, deadline: float | None, files: int = 1) -> None:
+        """Refuse at once what would wait too long; asked before a body is read, and again when it is.
+
+        Args:
+            deadline: that the caller gave, by `time.perf_counter`.
+            files: of the request.
+
+        Raises:
+            Overloaded: with the seconds after which to try again.
+        """
+        wait = self.wait
+        batch = min(wait, BATCH_S)  # its own is as full as others make it
+        if deadline is not None and perf_counter() + wait + batch + files * self._cost + self._besides > deadline:
+            raise Overloaded("what is waiting takes longer than the deadline allows", retry_after=wait)
+        if wait > self.settings.max_wait_s:
+            raise Overloaded("too much is waiting; try again later", retry_after=wait - self.settings.max_wait_s)
+
+    def on_its_way(self, *, urgent: bool = True) -> AbstractContextManager[None]:
+        """While a prediction is on its way; where it is `urgent`, slower work stands aside."""
+        return self._engine.urgent() if urgent else nullcontext()
 
     def check(self, model: str, files: int, wish: Wish, *, inline: bool = True) -> Method | None:
         """The method that is wished, or what is wrong with the request; no file is read.
@@ -213,9 +286,14 @@ class Pipeline:
 
     async def read(self, uploads: Sequence[Upload], spec: PreprocessingSpec) -> list[Read | ImageFailure]:
         """Decode and prepare all frames of all files, in order; what is wrong with a file is its only result."""
-        files = await asyncio.gather(
-            *(self.in_thread(partial(_read, number, upload, spec)) for number, upload in enumerate(uploads))
-        )
+        numbered = list(enumerate(uploads))
+        share = -(-len(numbered) // self._chunks)
+        chunks = [numbered[start : start + share] for start in range(0, len(numbered), share)]
+        self._arriving += len(uploads)
+        try:
+            files = await asyncio.gather(*(self.in_thread(partial(_read_all, chunk, spec)) for chunk in chunks))
+        finally:
+            self._arriving -= len(uploads)
         return [row for rows in files for row in rows]
 
     def _check_cost(self, served: Model, method: Method, wish: Wish, images: int) -> None:
@@ -252,13 +330,15 @@ class Pipeline:
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """In one of the threads for decoding and drawing, of which there are few."""
-        if self._threads is None:
-            self._threads = anyio.CapacityLimiter(self.settings.decode_threads)
-        return await anyio.to_thread.run_sync(call, limiter=self._threads)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, call)
 
 
 def _outlined(segmenter: Segmenter, images: Grey8, _more: Collection[str]) -> Masks:
     return segmenter.run(images)
+
+
+def _read_all(numbered: Sequence[tuple[int, Upload]], spec: PreprocessingSpec) -> list[Read | ImageFailure]:
+    return [row for number, upload in numbered for row in _read(number, upload, spec)]
 
 
 def _read(number: int, upload: Upload, spec: PreprocessingSpec) -> list[Read | ImageFailure]:
@@ -332,7 +412,8 @@ def _explain_all(
         if not isinstance(wanted, UnknownTarget)
     ]
     told = job.progress if job else lambda share: None
-    found = iter(run_together(method, questions, view, wish.options, progress=told))
+    batch = max(1, min(64, int(_SLOW_BATCH_MS / served.costs.forward)))
+    found = iter(run_together(method, questions, view, wish.options, batch=batch, progress=told))
     results: list[ImageAnswer | ImageFailure] = []
     for row, made, wanted in zip(readable, predictions, asked, strict=True):
         if isinstance(wanted, UnknownTarget):
@@ -341,7 +422,7 @@ def _explain_all(
             continue
         attributions = next(found)
         EVALUATIONS.labels(manifest.id, method.name).inc(sum(a.evaluations for a in attributions))
-        shown = [_explanation(row, attribution, manifest, overlay=wish.overlay) for attribution in attributions]
+        shown = [_explanation(row, attribution, manifest, wish) for attribution in attributions]
         results.append(_answer(row, made, shown, manifest))
     return results
 
@@ -368,9 +449,9 @@ def _answer(
     )
 
 
-def _explanation(row: Read, attribution: Attribution, manifest: Manifest, *, overlay: bool) -> ExplanationAnswer:
-    picture = overlay_png(row.frame, row.item.region, attribution) if overlay else None
-    return explanation_answer(attribution, manifest, picture)
+def _explanation(row: Read, attribution: Attribution, manifest: Manifest, wish: Wish) -> ExplanationAnswer:
+    picture = overlay_file(row.frame, row.item.region, attribution, wish.picture) if wish.overlay else None
+    return explanation_answer(attribution, manifest, picture, wish.saliency)
 
 
 def kind_warnings(frame: Frame, kind: Kind) -> list[str]:

@@ -74,8 +74,9 @@ def _to_grey8(pixels: Grey8 | Float) -> Grey8:
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
     low, high = np.percentile(pixels, (0.5, 99.8))
-    scaled = (pixels - low) * (255.0 / max(float(high - low), 1e-6))
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    scaled = np.subtract(pixels, low)
+    scaled *= 255.0 / max(float(high - low), 1e-6)
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 
 
 def _bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -114,21 +115,23 @@ def _window(
 ) -> Grey8:
     """Map the two percentiles of the field of view to 0 and 255; pixels that are not valid become black."""
     x, y, w, h = box
-    field = np.ascontiguousarray(pixels[y : y + h, x : x + w])
+    field = pixels[y : y + h, x : x + w]
     inside = None if valid is None else np.ascontiguousarray(valid[y : y + h, x : x + w])
     if pixels.dtype == np.uint8:  # there are 256 levels: count them, and look the rest up
-        low, high = _percentiles_of_levels(field.astype(np.uint8, copy=False), inside, window)
+        low, high = _percentiles_of_levels(np.ascontiguousarray(field, np.uint8), inside, window)
         levels = _stretch(np.arange(256, dtype=np.float32), low, high)
         windowed = np.asarray(cv2.LUT(pixels, levels), np.uint8)
     else:
         low, high = _percentiles(field if inside is None else field[inside], window)
-        windowed = _stretch(pixels.astype(np.float32), low, high)
+        windowed = _stretch(pixels.astype(np.float32, copy=False), low, high)
     return windowed if valid is None else windowed * valid
 
 
 def _stretch(pixels: Float, low: float, high: float) -> Grey8:
-    gain = 255.0 / max(high - low, 1e-6)
-    return np.rint(np.clip((pixels - np.float32(low)) * np.float32(gain), 0, 255)).astype(np.uint8)
+    scaled = np.subtract(pixels, np.float32(low))
+    scaled *= np.float32(255.0 / max(high - low, 1e-6))
+    np.clip(scaled, 0, 255, out=scaled)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def _percentiles(pixels: Grey8 | Float, window: tuple[float, float]) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 from PIL import Image
 
+from service.answers import decoded
 from service.bundle import GRAPH, Bundle, Estimate
 from service.rendering import display_grey
 from service.schemas import RESEARCH_NOTICE, ExplanationAnswer, ImageAnswer
@@ -158,12 +159,12 @@ def _evidence(pdf: FPDF, case: ReportedCase) -> None:
     against = f", and not {_display(case, shown.against)}" if shown.against else ""
     described = next(e for e in case.bundle.manifest.explanations if e.method == shown.method)
     rows, columns = shown.shape
-    values = [value for row in shown.saliency for value in row]
+    values = decoded(shown)
     _write(pdf, f"Evidence: {shown.method} for {_display(case, shown.target)}{against}", 11, bold=True, gap=0.5)
     _write(
         pdf,
-        f"{described.meaning}. {described.source}. {rows} x {columns} cells, values {min(values):.3g} to "
-        f"{max(values):.3g}; the colours show positive values. "
+        f"{described.meaning}. {described.source}. {rows} x {columns} cells, values {values.min():.3g} to "
+        f"{values.max():.3g}; the colours show positive values. "
         f"{'Computed exactly' if shown.exact else 'An estimate'} ({shown.stopped}).",
     )
     quality = [f"{words} {_estimate(shown.quality[name])}" for name, words in _QUALITY.items() if name in shown.quality]

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.bundle import Estimate, Evaluation, Finding, Kind, Label, OperatingPoint, Profile, Provenance, Reduced
 from service.errors import RadiolucentError
-from service.types import Stopped
+from service.types import Encoding, Stopped
 
 RESEARCH_NOTICE = (
     "Research use only: not a medical device. A saliency map is evidence for a prediction, not a lesion outline."
@@ -113,7 +113,10 @@ class ExplanationAnswer(_Answer):
     target: str
     against: str | None = None
     shape: tuple[int, int]
-    saliency: list[list[float]]
+    saliency: list[list[float]] | str = Field(
+        description="rows of numbers; in another `encoding` base64 of the values, row by row, little-endian"
+    )
+    encoding: Encoding = Field(default="numbers", description="of `saliency` and `interval`")
     exact: bool
     parameters: dict[str, float | int | str] = Field(description="what the method was run with")
     evaluations: int = Field(description="images that went through the model for it, besides the prediction")
@@ -121,13 +124,13 @@ class ExplanationAnswer(_Answer):
         default=None,
         description="how far the values' sum is from what it should be, in logits; null where the method has no sum",
     )
-    interval: list[list[float]] | None = Field(
+    interval: list[list[float]] | str | None = Field(
         default=None,
         description="half-widths of the 95 % confidence intervals of `saliency`; null where nothing is sampled",
     )
     stopped: Stopped = Field(description="why it ended: complete, converged, budget or deadline")
     quality: dict[str, Estimate] = Field(description="how far such maps can be trusted: measured on the test part")
-    overlay: str | None = Field(default=None, description="base64 PNG")
+    overlay: str | None = Field(default=None, description="base64 of a picture: PNG, or what `picture` asked for")
 
 
 class FindingAnswer(_Answer):

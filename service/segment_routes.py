@@ -8,7 +8,7 @@ from fastapi import FastAPI, Form, Request
 from starlette.responses import Response
 
 from service.examples import SEGMENT_EXAMPLE
-from service.forms import PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads
+from service.forms import PROBLEMS, DeadlineField, ImagesField, ModelField, pipeline_of, read_uploads
 from service.observability.stages import observe_received, stage
 from service.schemas import SegmentationResult
 from service.segmentation import METHOD, segment
@@ -30,13 +30,14 @@ def add_segment_routes(api: FastAPI) -> None:
         mask: Annotated[
             bool, Form(description="Add the mask as a PNG: 255 inside, the size of the source image.")
         ] = False,
+        deadline: DeadlineField = None,
     ) -> Response:
         pipeline = pipeline_of(request)
         pipeline.registry.segmenter(model)
         pipeline.check_count(len(images))
         uploads = await read_uploads(request, model, images)
         observe_received(model, METHOD)
-        result = await segment(pipeline, request.state.request_id, model, uploads, mask=mask)
+        result = await segment(pipeline, request.state.request_id, model, uploads, mask=mask, deadline=deadline)
         with stage("encode", model, METHOD):
             body = result.model_dump_json()
         return Response(body, media_type="application/json")

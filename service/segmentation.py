@@ -21,7 +21,13 @@ METHOD = "segment"  # the method label of metrics
 
 
 async def segment(
-    pipeline: Pipeline, request_id: str, model: str, uploads: Sequence[Upload], *, mask: bool = False
+    pipeline: Pipeline,
+    request_id: str,
+    model: str,
+    uploads: Sequence[Upload],
+    *,
+    mask: bool = False,
+    deadline: float | None = None,
 ) -> SegmentationResult:
     """Outline what the model finds; one result for each image or frame, in order.
 
@@ -31,19 +37,22 @@ async def segment(
         model: id of the bundle.
         uploads: files.
         mask: add the mask as a PNG.
+        deadline: of the forward pass, by `time.perf_counter`.
 
     Raises:
-        UnknownModel, WrongTask, TooManyImages, Overloaded: the request as a whole. What is wrong with one file is in
-            its result instead.
+        UnknownModel, WrongTask, TooManyImages, Overloaded, DeadlinePassed: the request as a whole. What is wrong with
+            one file is in its result instead.
         ModelFailed: on every image of the request.
     """
     start = perf_counter()
     manifest = pipeline.registry.segmenter(model).manifest
     pipeline.check_count(len(uploads))
-    decoded = await pipeline.read(uploads, manifest.preprocessing)
-    readable = [row for row in decoded if isinstance(row, Read)]
-    decode_end = perf_counter()
-    computed = await pipeline.outliners[model].run([row.item.pixels for row in readable])
+    pipeline.admit(deadline, len(uploads))
+    with pipeline.on_its_way():
+        decoded = await pipeline.read(uploads, manifest.preprocessing)
+        readable = [row for row in decoded if isinstance(row, Read)]
+        decode_end = perf_counter()
+        computed = await pipeline.outliners[model].run([row.item.pixels for row in readable], deadline=deadline)
     decoded, answers = set_failed_aside(decoded, computed, request_id)
     readable = [row for row in decoded if isinstance(row, Read)]
     inference_end = perf_counter()

@@ -85,7 +85,10 @@ class Settings(AccessSettings):
         max_queue: images that may wait for a model; beyond it requests are answered 503.
         max_images: most files in one request.
         max_request_mib: largest request body in MiB.
-        decode_threads: files decoded at once.
+        stall_s: seconds that a connection may stand still: for a request's head, its body, and the taking up of an
+            answer; beyond it at least 16 KiB/s must come (`service.connections.SLOWEST`).
+        max_wait_s: seconds of work that may be ahead of a request; beyond it requests are answered 503 at once.
+        decode_threads: files decoded at once; 0 is one for each core, at most four.
         device: `auto` takes CUDA where it works, `cpu` and `cuda` insist.
         precision: `fp32`, `int8` or `fp16` (bundles that have it; others are refused), or `auto`, which takes int8 on a
             CPU and fp16 on CUDA where a bundle has it and it reproduces its golden sample here.
@@ -120,7 +123,9 @@ class Settings(AccessSettings):
     max_queue: int = Field(default=1024, ge=1)
     max_images: int = Field(default=64, ge=1)
     max_request_mib: int = Field(default=256, ge=1)
-    decode_threads: int = Field(default=4, ge=1)
+    stall_s: float = Field(default=20.0, gt=0)
+    max_wait_s: float = Field(default=10.0, gt=0)
+    decode_threads: int = Field(default=0, ge=0)
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
     precision: str = Field(default="fp32", pattern="^(auto|fp32|int8|fp16)$")
     inline_seconds: float = Field(default=30.0, gt=0)

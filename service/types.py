@@ -119,6 +119,9 @@ class Masks:
         return Masks(self.probabilities[index])
 
 
+Picture = Literal["png", "webp", "jpeg"]  # how overlays are compressed
+Encoding = Literal["numbers", "float16", "float32"]  # how maps are written: rows of numbers, or base64, little-endian
+
 Stopped = Literal["complete", "converged", "budget", "deadline"]
 
 

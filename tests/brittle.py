@@ -32,9 +32,18 @@ def write_brittle_into(models: Path, name: str, *, work: int = 1) -> Path:
 
 def marked(mark: Mark | None, level: int = 128) -> bytes:
     """A PNG of grey `level` in the full range of grey values, which the preprocessing leaves alone."""
+    return png(_pixels(mark, level))
+
+
+def mean_of(mark: Mark | None, level: int) -> float:
+    """Mean grey level of `marked(mark, level)`."""
+    return float(_pixels(mark, level).mean())
+
+
+def _pixels(mark: Mark | None, level: int) -> np.ndarray:
     pixels = np.full((SIDE, SIDE), level, np.uint8)
     pixels[0, :4] = (255, 0, 255, _LAST[mark] if mark else 0)
-    return png(pixels)
+    return pixels
 
 
 def _graph(work: int) -> onnx.ModelProto:

@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
+import psutil
 from processes import kill_tree
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,12 +25,17 @@ def free_port() -> int:
 
 
 class Service:
-    """Started with `settings` on top of this process's environment; what it prints is appended to `log`."""
+    """Started with `settings` on top of this process's environment; what it prints is appended to `log`.
 
-    def __init__(self, port: int, log: Path, settings: Mapping[str, str] | None = None) -> None:
+    `around` is a command that ends in running the one that is appended to it, by exec.
+    """
+
+    def __init__(
+        self, port: int, log: Path, settings: Mapping[str, str] | None = None, around: Sequence[str] = ()
+    ) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self.log = log
-        self._port, self._settings = port, settings or {}
+        self._port, self._settings, self._around = port, settings or {}, around
         self._process: subprocess.Popen[bytes] | None = None
         self._client = httpx.Client(base_url=self.address, timeout=60)
 
@@ -38,7 +44,7 @@ class Service:
         command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent", "--host", "127.0.0.1"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self._port)],
+                [*self._around, *command, "--port", str(self._port)],
                 cwd=ROOT,
                 env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | self._settings,
                 stdout=log,
@@ -53,6 +59,24 @@ class Service:
                 assert self._process.poll() is None, self.log.read_text()
                 time.sleep(0.25)
         raise AssertionError(self.log.read_text())
+
+    @property
+    def supervisor(self) -> psutil.Process:
+        """The process that was started; BentoML's supervisor."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    def worker(self) -> psutil.Process | None:
+        """The process that serves; None between one's end and the next one's start."""
+        found = [child for child in self.supervisor.children() if "_bentoml_impl.worker.service" in child.cmdline()]
+        return found[0] if found else None
+
+    def wait(self, patience_s: float) -> int:
+        """Exit status, once it has ended by itself."""
+        assert self._process is not None
+        status = self._process.wait(patience_s)
+        self._process = None
+        return status
 
     def stop(self, sign: signal.Signals = signal.SIGINT) -> None:
         """End it, all its processes; with SIGKILL as a failing machine would."""

@@ -27,7 +27,8 @@ _SWEEP_S = 30.0  # between deletions of what expired
 def request_of(model: str, wish: Wish) -> str:
     """What is asked for, as the database keeps it."""
     fields = {"model": model, "method": wish.method, "target": wish.target, "against": wish.against}
-    return json.dumps(fields | {"overlay": wish.overlay, "options": wish.options.model_dump()})
+    shown = {"overlay": wish.overlay, "picture": wish.picture, "saliency": wish.saliency}
+    return json.dumps(fields | shown | {"options": wish.options.model_dump()})
 
 
 def read_request(request: str) -> tuple[str, Wish]:

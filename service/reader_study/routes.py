@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from service.errors import UnknownReader
 from service.explainers import METHODS
-from service.forms import PROBLEM
+from service.forms import PROBLEMS, problem
 from service.page_routes import PageFiles
 from service.reader_study.opinion import ITEMS, Draft, Opinion, check_complete, check_possible
 from service.reader_study.readings import Reader, ReadingStore
@@ -26,13 +26,13 @@ from service.reader_study.schemas import (
     ShownPrediction,
 )
 from service.reader_study.session import Place, Reading
-from service.schemas import ImageAnswer, Problem
+from service.schemas import ImageAnswer
 
 _PATH = "/v1/reading"
 _PIXELS = "application/octet-stream"
 _CASE = f"{_PATH}/cases/{{reading}}"
-_ANSWERS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "description": title, "content": {PROBLEM: {}}}
+_ANSWERS: dict[int | str, dict[str, object]] = PROBLEMS | {
+    status: problem(title)
     for status, title in {
         401: "The code is not valid",
         404: "No such reading",

@@ -18,7 +18,7 @@ from service.dicom_results.options import Kind
 from service.dicomweb.client import dicom_json
 from service.dicomweb.multipart import DICOM, Limits, MultipartReader, read_zip, write_multipart
 from service.errors import BrokenUpload, UnknownJob
-from service.forms import PROBLEMS
+from service.forms import PROBLEMS, problem
 from service.schemas import Problem
 from service.studies.answering import SeriesResult, StudyWish
 from service.studies.desk import StudyDesk
@@ -43,7 +43,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "content": {'multipart/related; type="application/dicom"': {}, _DICOM_JSON: {}},
     },
     202: {"model": StudyJobAnswer, "description": "With `store`: it is in the queue, on disk"},
-    502: {"model": Problem, "description": "An archive failed", "content": {"application/problem+json": {}}},
+    502: problem("An archive failed"),
     **PROBLEMS,
 }
 

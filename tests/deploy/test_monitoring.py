@@ -7,17 +7,22 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
-from prometheus_client import Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from benchmarks.dashboard import read_panels
 from service.observability import metrics
+from service.observability.gpu import GpuCollector
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
+DASHBOARD = GRAFANA / "dashboards" / "radiolucent.json"
+TESTS = ("tests.yml", "tests-drift.yml")
+ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is missing")
 
@@ -30,7 +35,7 @@ def promtool(*arguments: str) -> str:
 
 def rules() -> list[dict[str, object]]:
     files = sorted((PROMETHEUS / "rules").glob("*.yml"))
-    assert len(files) == 2
+    assert len(files) == 3
     return [rule for path in files for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
 
 
@@ -39,23 +44,27 @@ def alerts() -> list[dict[str, object]]:
 
 
 def dashboard() -> dict[str, object]:
-    return json.loads((GRAFANA / "dashboards" / "radiolucent.json").read_text())
+    return json.loads(DASHBOARD.read_text())
 
 
 def panels() -> list[str]:
     """Every expression of the dashboard, with Grafana's variables replaced as Grafana does."""
-    found = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
-    return [e.replace("$__rate_interval", "1m").replace("$model", ".*").replace("$method", ".*") for e in found]
+    return [target.expression for panel in read_panels(DASHBOARD, rate_interval="1m") for target in panel.targets]
+
+
+def described() -> set[tuple[str, str, tuple[str, ...]]]:
+    """Name, type and labels of every metric of the service."""
+    ours = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    found = {(m.describe()[0].name, m.describe()[0].type, tuple(m._labelnames)) for m in ours}
+    no_gpu = SimpleNamespace(nvmlDeviceGetCount=lambda: 0)
+    return found | {(m.name, m.type, tuple(m._labelnames)) for m in GpuCollector(no_gpu).collect()}
 
 
 def series() -> set[str]:
     """Names of the series that the service's metrics are scraped as."""
     names = set[str]()
-    for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase):
-            name = metric.describe()[0].name
-            endings = ["_total"] if isinstance(metric, Counter) else [""]
-            names |= {name + e for e in (["_bucket", "_sum", "_count"] if isinstance(metric, Histogram) else endings)}
+    for name, kind, _ in described():
+        names |= {name + ending for ending in ENDINGS[kind]}
     return names
 
 
@@ -67,12 +76,13 @@ def unknown(expressions: list[str], known: set[str]) -> set[str]:
 
 @needs_promtool
 def test_prometheus_accepts_configuration_and_rules():
-    assert "2 rule files found" in promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
+    assert "3 rule files found" in promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
 
 
 @needs_promtool
-def test_rules_and_alerts_do_what_they_say():
-    promtool("test", "rules", str(PROMETHEUS / "tests.yml"))
+@pytest.mark.parametrize("file", TESTS)
+def test_rules_and_alerts_do_what_they_say(file):
+    promtool("test", "rules", str(PROMETHEUS / file))
 
 
 @needs_promtool
@@ -94,7 +104,7 @@ def test_rules_and_dashboard_name_only_what_exists():
 def test_every_alert_is_tested_and_has_its_section_in_the_runbook():
     sections = set(re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE))
     assert {str(alert["alert"]) for alert in alerts()} == sections
-    tested = set(re.findall(r"Radiolucent\w+", (PROMETHEUS / "tests.yml").read_text()))
+    tested = {name for file in TESTS for name in re.findall(r"Radiolucent\w+", (PROMETHEUS / file).read_text())}
     assert sections <= tested
     for alert in alerts():
         assert alert["annotations"]["runbook_url"].endswith(f"/docs/runbook.md#{alert['alert']}".lower())
@@ -104,8 +114,23 @@ def test_grafana_finds_datasource_and_dashboards():
     (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
     (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/radiolucent.yml").read_text())["providers"]
     shown = dashboard()
-    assert {panel["datasource"]["uid"] for panel in shown["panels"]} == {source["uid"]}
+    drawn = [panel for panel in shown["panels"] if panel["type"] != "row"]
+    assert {panel["datasource"]["uid"] for panel in drawn} == {source["uid"]}
     assert provider["options"]["path"] == "/var/lib/grafana/dashboards"
     assert len({panel["id"] for panel in shown["panels"]}) == len(shown["panels"]) > 10
     for panel in shown["panels"]:
         assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+
+
+def test_the_documents_table_is_what_the_code_has():
+    text = (ROOT / "docs" / "observability.md").read_text()
+    rows = re.findall(r"^\| `(radiolucent_\w+)` \| (\w+) \| ([\w, ]*)\|", text, re.MULTILINE)
+    found = {(name, kind, tuple(re.findall(r"\w+", labels))) for name, kind, labels in rows}
+    assert len(found) == len(rows) > 20
+    assert found == described()
+
+
+def test_durations_have_buckets_from_a_millisecond_to_a_minute():
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase) and metric.describe()[0].name.endswith("_seconds"):
+            assert (metric._kwargs["buckets"][0], metric._kwargs["buckets"][-1]) == (0.001, 60.0)

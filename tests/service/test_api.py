@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Collection
 from io import BytesIO
 
@@ -264,3 +265,82 @@ def test_too_many_waiting_explanations_are_refused(write_bundle):
     with TestClient(application) as client:
         assert post(client, "explain", [("a.png", png(grey()))], model="bright", method="shap").status_code == 503
         assert post(client, "explain", [("a.png", png(grey()))], model="bright", method="gradcam").status_code == 200
+
+
+def test_maps_come_as_base64_of_another_precision_and_overlays_as_another_picture(client):
+    file = ("a.png", png(np.full((SIDE, SIDE), 90, np.uint8)))
+    plain = post(client, "explain", [file], model="bright").json()["results"][0]["explanations"][0]
+    expected = np.array(plain["saliency"], np.float32)
+    for encoding, kind, tolerance in (("float16", "<f2", 1e-3), ("float32", "<f4", 1e-6)):
+        answer = post(client, "explain", [file], model="bright", saliency=encoding).json()
+        made = answer["results"][0]["explanations"][0]
+        assert made["encoding"] == encoding
+        found = np.frombuffer(base64.b64decode(made["saliency"]), kind).reshape(made["shape"])
+        assert np.allclose(found, expected, rtol=tolerance)
+    sizes = {}
+    for picture in ("png", "webp", "jpeg"):
+        answer = post(client, "explain", [file], model="bright", overlay="true", picture=picture).json()
+        content = base64.b64decode(answer["results"][0]["explanations"][0]["overlay"])
+        with Image.open(BytesIO(content)) as opened:
+            assert opened.format == picture.upper()
+            sizes[picture] = opened.size
+    assert len(set(sizes.values())) == 1
+    assert post(client, "explain", [file], model="bright", saliency="float64").status_code == 422
+
+
+def test_maps_alone_as_a_numpy_file(client):
+    good, bad = ("a.png", png(np.full((SIDE, SIDE), 90, np.uint8))), ("b.png", b"text")
+    asked = {"headers": {"Accept": "application/x-npy"}}
+
+    def ask(files, **fields):
+        sent = [("images", part) for part in files]
+        return client.post("/v1/explain", data={"model": "bright", **fields}, files=sent, **asked)
+
+    answer = ask([good, bad, good], target="all")
+    assert answer.headers["content-type"] == "application/x-npy"
+    maps = np.load(BytesIO(answer.content), allow_pickle=False)
+    plain = post(client, "explain", [good], model="bright", target="all").json()["results"][0]
+    assert maps.dtype == np.float32
+    assert maps.shape[:2] == (3, len(plain["explanations"]))
+    assert np.isnan(maps[1]).all()
+    assert np.allclose(maps[0], [each["saliency"] for each in plain["explanations"]])
+    assert json.loads(answer.headers["x-labels"]) == [plain["label"], None, plain["label"]]
+    targets = [each["target"] for each in plain["explanations"]]
+    assert json.loads(answer.headers["x-targets"]) == [targets, [], targets]
+    refused = ask([bad])
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert Problem.model_validate(refused.json()).type.endswith("unsupported-format")
+
+
+def test_large_answers_are_compressed_for_who_understands_it(client):
+    files = [("a.png", png(np.full((SIDE, SIDE), 90, np.uint8)))] * 20
+    sent = [("images", part) for part in files]
+    data = {"model": "bright"}
+    packed = client.post("/v1/explain", data=data, files=sent, headers={"Accept-Encoding": "gzip"})
+    plain = client.post("/v1/explain", data=data, files=sent, headers={"Accept-Encoding": "identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.json()["results"] == plain.json()["results"]
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_before_the_body_is_read(api, client, monkeypatch):
+    file = ("a.png", png(np.full((SIDE, SIDE), 90, np.uint8)))
+
+    def ask(milliseconds: str):
+        headers = {"X-Deadline-Ms": milliseconds}
+        return client.post("/v1/explain", data={"model": "bright"}, files=[("images", file)], headers=headers)
+
+    assert ask("60000").status_code == 200
+    for wrong in ("soon", "0", "-5", "1.5"):
+        refused = ask(wrong)
+        assert refused.status_code == 422, wrong
+        assert "X-Deadline-Ms" in refused.json()["detail"]
+    monkeypatch.setattr(type(api.state.pipeline), "wait", 3.2)
+    late = ask("2000")
+    assert late.status_code == 503
+    assert late.headers["retry-after"] == "4"
+    assert Problem.model_validate(late.json()).type.endswith("overloaded")
+    assert ask("60000").status_code == 200
+    monkeypatch.setattr(type(api.state.pipeline), "wait", 11.5)
+    assert ask("60000").headers["retry-after"] == "2"

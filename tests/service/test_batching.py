@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.batching import Batcher
-from service.errors import ModelFailed, Overloaded
+from service.errors import DeadlinePassed, ModelFailed, Overloaded
 from service.types import Outputs
 
 
@@ -34,7 +34,7 @@ def image(value: int):
     return np.full((4, 4), value, np.uint8)
 
 
-def make(recorder: Recorder, **limits: int) -> Batcher:
+def make(recorder: Recorder, **limits: float) -> Batcher:
     return Batcher(
         "test", recorder.run, ThreadPoolExecutor(1), **({"max_batch": 8, "max_queue": 100, "max_seconds": 60} | limits)
     )
@@ -189,3 +189,87 @@ def test_an_image_too_large_for_memory_makes_no_batch_smaller():
     recorder.calls.clear()
     asyncio.run(batcher.run([image(k) for k in range(8)]))
     assert recorder.calls == [8]
+
+
+def in_order(batcher: Batcher, recorder: Recorder, sizes: list[int], **options: float) -> list[int]:
+    """Requests of these sizes come one after another while a batch runs; their numbers by when they are answered."""
+    answered: list[int] = []
+
+    async def ask(number: int, size: int) -> None:
+        await batcher.run([image(number)] * size, **options)
+        answered.append(number)
+
+    async def scenario():
+        first = asyncio.create_task(batcher.run([image(1)]))
+        await asyncio.sleep(0.05)
+        rest = []
+        for number, size in enumerate(sizes):
+            rest.append(asyncio.create_task(ask(number, size)))
+            await asyncio.sleep(0.02)
+        recorder.release.set()
+        await first
+        await asyncio.gather(*rest)
+
+    asyncio.run(scenario())
+    return answered
+
+
+def test_a_small_request_overtakes_a_large_one_that_came_shortly_before():
+    recorder = Recorder()
+    batcher = make(recorder, max_batch=4, cost=0.02)  # the large one is due 0.64 s after it came
+    assert in_order(batcher, recorder, [32, 1, 2]) == [1, 2, 0]
+    assert recorder.calls[1] == 3, "what is due first, together; the large one does not fit beside them"
+
+
+def test_a_large_request_that_waited_as_long_as_it_takes_is_not_overtaken():
+    recorder = Recorder()
+    batcher = make(recorder, max_batch=4, cost=0.002)  # due after 16 ms, and the next comes after 20 ms
+    assert in_order(batcher, recorder, [8, 1, 1]) == [0, 1, 2]
+
+
+def test_a_batch_takes_no_longer_than_it_may():
+    recorder = Recorder()
+    recorder.release.set()
+    asyncio.run(make(recorder, max_batch=64, max_seconds=0.1, cost=0.025).run([image(1)] * 10))
+    assert recorder.calls[0] == 4
+
+
+def test_what_comes_too_late_for_its_deadline_is_not_computed():
+    recorder = Recorder()
+
+    async def scenario():
+        batcher = make(recorder)
+        first = asyncio.create_task(batcher.run([image(1)]))
+        await asyncio.sleep(0.05)
+        late = asyncio.create_task(batcher.run([image(2)] * 3, deadline=perf_counter() + 0.05))
+        patient = asyncio.create_task(batcher.run([image(3)], deadline=perf_counter() + 60))
+        await asyncio.sleep(0.1)
+        recorder.release.set()
+        await first
+        with pytest.raises(DeadlinePassed):
+            await late
+        assert batcher.backlog >= 0
+        return await patient
+
+    (answer,) = asyncio.run(scenario())
+    assert answer.outputs.logits[0] == 3
+    assert recorder.calls == [1, 1]
+
+
+def test_the_backlog_is_what_waits_and_runs_and_ends_at_nothing():
+    recorder = Recorder()
+
+    async def scenario():
+        batcher = make(recorder, cost=0.01)
+        first = asyncio.create_task(batcher.run([image(1)]))
+        second = asyncio.create_task(batcher.run([image(2)] * 4))
+        await asyncio.sleep(0.05)
+        waiting = batcher.backlog
+        recorder.release.set()
+        await first
+        await second
+        while batcher.backlog:
+            await asyncio.sleep(0.01)
+        return waiting
+
+    assert asyncio.run(scenario()) == pytest.approx(0.05)

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.preprocessing import prepare, prepare_mask, registration_fill
+from service.preprocessing import (
+    _percentiles,
+    _percentiles_of_levels,
+    prepare,
+    prepare_mask,
+    registration_fill,
+)
 from service.rendering import on_frame
 from service.types import Frame, PreprocessingSpec
 
@@ -110,3 +116,16 @@ def test_a_map_goes_back_to_the_pixels_that_it_came_from():
     outside = on_frame(np.ones((7, 7), np.float32), item.region, image.shape)
     assert outside[0, -1] == 0
     assert outside[200, 140] == 1
+
+
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40))),
+    st.tuples(st.floats(0, 50), st.floats(50, 100)),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_levels_are_counted_to_the_last_bit_of_what_sorting_gives(pixels, window, masked, seed):
+    inside = np.random.default_rng(seed).random(pixels.shape) < 0.5 if masked else None
+    assert _percentiles_of_levels(pixels, inside, window) == _percentiles(
+        pixels if inside is None else pixels[inside], window
+    )

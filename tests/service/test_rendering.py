@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.rendering import display_grey, on_frame, overlay_png
+from service.rendering import display_grey, on_frame, overlay_file
 from service.types import Attribution, Frame, Region, Target
 
 FULL = Region(0, 0, 400, 400)
@@ -15,7 +15,7 @@ GREY = Frame("a.png", np.full((400, 400), 90, np.uint8))
 
 def drawn(values: np.ndarray, frame: Frame = GREY, region: Region = FULL) -> np.ndarray:
     attribution = Attribution("gradcam", Target("glioma", 0), values.astype(np.float32), exact=True)
-    with Image.open(BytesIO(overlay_png(frame, region, attribution))) as picture:
+    with Image.open(BytesIO(overlay_file(frame, region, attribution))) as picture:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 

@@ -66,6 +66,25 @@ def test_many_claimants_never_share_a_job(tmp_path):
     assert sorted(taken) == sorted(made)
 
 
+def test_a_clock_that_jumps_back_leaves_no_job_to_a_dead_worker(store, monkeypatch):
+    job, now = store.add("{}", FILES), time.time()
+    monkeypatch.setattr("service.database.time", lambda: now + 3000)
+    assert store.claim("dead").id == job.id
+    monkeypatch.setattr("service.database.time", lambda: now)
+    assert store.claim("alive").id == job.id
+    assert not store.renew(job.id, "dead", 0.5)
+    assert store.claim("third") is None
+
+
+def test_a_clock_that_jumps_ahead_leaves_a_renewed_job_to_its_worker(store, monkeypatch):
+    job, now = store.add("{}", FILES), time.time()
+    store.claim("me")
+    monkeypatch.setattr("service.database.time", lambda: now + 30)
+    assert store.renew(job.id, "me", 0.5)
+    assert store.claim("other") is None
+    assert store.finish(job.id, "me", "done", "{}")
+
+
 def test_a_lease_that_ran_out_is_anybodys_and_the_first_owner_notices(tmp_path):
     store = open_store(tmp_path, lease=0.2)
     job = store.add("{}", FILES)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.metrics_folder import metrics_folder
+
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = """
 import sys
@@ -70,3 +72,30 @@ def test_workers_add_up_and_a_killed_one_leaves_no_gauge(tmp_path):
         for process in (first, second):
             process.kill()
             process.communicate(timeout=10)
+
+
+def test_every_server_has_a_folder_of_its_own_and_folders_of_the_dead_go(tmp_path):
+    shared = tmp_path / "prometheus_multiproc_dir"
+    program = (
+        "import os, sys\nfrom service.metrics_folder import metrics_folder\n"
+        "print(metrics_folder({'PROMETHEUS_MULTIPROC_DIR': sys.argv[1]})['PROMETHEUS_MULTIPROC_DIR'])"
+    )
+    # A supervisor of two workers, and after it another.
+    supervisor = (
+        f"import subprocess, sys\nfor _ in range(2): subprocess.run([sys.executable, '-c', {program!r}, sys.argv[1]])"
+    )
+
+    def folders() -> list[Path]:
+        command = [sys.executable, "-c", supervisor, str(shared)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return [Path(line) for line in done.stdout.splitlines()]
+
+    first, same = folders()
+    assert first == same
+    assert first.stat().st_mode & 0o777 == 0o700
+    mine = Path(metrics_folder({"PROMETHEUS_MULTIPROC_DIR": str(shared)})["PROMETHEUS_MULTIPROC_DIR"])
+    second, _ = folders()
+    assert len({first, second, mine}) == 3
+    assert not first.exists()
+    assert mine.is_dir()
+    assert metrics_folder({}) == {}

@@ -1,0 +1,1 @@
+"""Faults against the real service under load: `python -m tests.faults`."""

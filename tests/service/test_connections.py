@@ -1,0 +1,192 @@
+"""Clients that stand still, against a real uvicorn and through the guard's channels."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+
+import pytest
+import uvicorn
+from bright import write_bundle_into
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from service.api import make_api
+from service.connections import Connection, use_connections
+from service.database import is_storage_full
+from service.pipeline import Pipeline
+from service.settings import Settings
+
+STALL_S = 0.4
+LARGE = 8 * 2**20
+
+
+async def _large(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]})
+    await send({"type": "http.response.body", "body": bytes(LARGE)})
+
+
+@contextlib.asynccontextmanager
+async def _served(monkeypatch):
+    monkeypatch.setattr(Connection, "stall_s", STALL_S)
+    use_connections()
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(_large, lifespan="off", log_config=None, ws="none", timeout_keep_alive=60)
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext
+    task = asyncio.create_task(server.serve([listening]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield listening.getsockname(), server.server_state.connections
+    server.should_exit = True
+    await task
+
+
+async def _connected(place) -> socket.socket:
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, place)
+    return client
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    ids=["nothing", "half a head", "a request whose answer is not read"],
+)
+def test_a_connection_that_stands_still_is_ended(monkeypatch, sent):
+    async def scenario():
+        async with _served(monkeypatch) as (place, connections):
+            with await _connected(place) as client:
+                await asyncio.get_running_loop().sock_sendall(client, sent)
+                await asyncio.sleep(STALL_S / 2)
+                held = len(connections)
+                await asyncio.sleep(3 * STALL_S)
+                return held, len(connections)
+
+    assert asyncio.run(scenario()) == (1, 0)
+
+
+def test_a_second_head_on_a_connection_is_waited_for_no_longer_than_the_first(monkeypatch):
+    async def scenario():
+        async with _served(monkeypatch) as (place, connections):
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                heard = 0
+                while heard < LARGE:
+                    heard += len(await loop.sock_recv(client, 2**20))
+                await asyncio.sleep(2 * STALL_S)
+                idle = len(connections)  # kept alive, as uvicorn was told
+                await loop.sock_sendall(client, b"GET /")
+                await asyncio.sleep(2 * STALL_S)
+                return idle, len(connections)
+
+    assert asyncio.run(scenario()) == (1, 0)
+
+
+def test_the_body_of_an_answered_request_is_not_waited_for(monkeypatch):
+    async def scenario():
+        async with _served(monkeypatch) as (place, connections):
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+                heard = 0
+                while heard < LARGE:
+                    heard += len(await loop.sock_recv(client, 2**20))
+                held = len(connections)
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(30):
+                        await loop.sock_sendall(client, b"a")
+                        await asyncio.sleep(STALL_S / 10)
+                return held, len(connections)
+
+    assert asyncio.run(scenario()) == (1, 0)
+
+
+def test_what_is_no_http_is_answered_with_a_problem(monkeypatch):
+    async def scenario():
+        async with _served(monkeypatch) as (place, _):
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, b"no HTTP\r\n\r\n")
+                heard = b""
+                while chunk := await loop.sock_recv(client, 4096):
+                    heard += chunk
+                return heard
+
+    head, _, body = asyncio.run(scenario()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == 400
+
+
+def test_a_slow_reader_who_goes_on_is_served(monkeypatch):
+    async def scenario():
+        async with _served(monkeypatch) as (place, _):
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                heard, start = 0, loop.time()
+                while heard < LARGE:
+                    chunk = await loop.sock_recv(client, 2**17)
+                    assert chunk, "ended before its answer was whole"
+                    heard += len(chunk)
+                    if loop.time() - start < 4 * STALL_S:
+                        await asyncio.sleep(0.02)
+                return loop.time() - start
+
+    assert asyncio.run(scenario()) > 4 * STALL_S
+
+
+def test_a_body_that_stands_still_is_told_so(tmp_path):
+    write_bundle_into(tmp_path, "bright")
+    api = make_api("test")
+    api.state.pipeline = Pipeline(Settings(models=tmp_path, threads=1, device="cpu", stall_s=STALL_S))
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/predict",
+        "raw_path": b"/v1/predict",
+        "query_string": b"",
+        "headers": [(b"content-type", b"multipart/form-data; boundary=x")],
+    }
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(STALL_S / 4)
+        return {"type": "http.request", "body": b"", "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(asyncio.wait_for(api(scope, receive, send), 10 * STALL_S))
+    start, body = sent
+    assert start["status"] == 408
+    assert (b"connection", b"close") in start["headers"]
+    assert json.loads(body["body"])["type"] == "urn:radiolucent:problem:upload-too-slow"
+
+
+def test_a_full_disk_is_told_from_other_errors(tmp_path):
+    with pytest.raises(OSError, match="space") as full, open("/dev/full", "wb", buffering=0) as device:
+        device.write(b"x")
+    assert is_storage_full(full.value)
+    assert not is_storage_full(FileNotFoundError(2, "no such file"))
+    engine = create_engine(f"sqlite:///{tmp_path / 'small.sqlite'}")
+    with engine.connect() as connection:
+        connection.execute(text("PRAGMA max_page_count=2"))
+        connection.execute(text("CREATE TABLE kept (content BLOB)"))
+        with pytest.raises(OperationalError) as no_room:
+            connection.execute(text("INSERT INTO kept VALUES (zeroblob(100000))"))
+        with pytest.raises(OperationalError) as no_table:
+            connection.execute(text("INSERT INTO lost VALUES (1)"))
+    engine.dispose()
+    assert is_storage_full(no_room.value)
+    assert not is_storage_full(no_table.value)

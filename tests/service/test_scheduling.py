@@ -1,0 +1,103 @@
+"""The engine's thread with a real graph: who goes first, who stands aside, and that nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service import scheduling
+from service.bundle import read_bundle
+from service.engine import Engine, Stop, Stopped, open_graph
+from service.scheduling import EXPLANATION, PREDICTION, EngineThread, Lane, Waiting
+
+BUNDLE = Path(__file__).resolve().parents[2] / "models" / "brain-mri-resnet50"
+SLOW = np.zeros((48, 224, 224, 1), np.uint8)  # a second or more
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return open_graph(read_bundle(BUNDLE).graph, threads=1, device="cpu")
+
+
+def test_a_forward_pass_ends_where_it_is_asked_to_and_the_next_is_whole(engine):
+    stop = Stop()
+    threading.Timer(0.1, stop.ask).start()
+    begin = time.perf_counter()
+    with pytest.raises(Stopped):
+        engine.run(SLOW, stop=stop)
+    stopped = time.perf_counter() - begin
+    begin = time.perf_counter()
+    engine.run(SLOW, stop=Stop())
+    assert stopped < (time.perf_counter() - begin) / 2
+    with pytest.raises(Stopped):
+        engine.run(SLOW[:1], stop=stop)
+
+
+def test_what_a_graph_raises_by_itself_is_no_stop(engine):
+    stop = Stop()
+    stop.ask()
+    with pytest.raises(Exception, match="INVALID_ARGUMENT"):
+        engine.run(SLOW[:1, :100], stop=Stop())
+    with pytest.raises(Exception, match=r"INVALID_ARGUMENT|Got invalid dimensions"):
+        engine.run(SLOW[:1, :100], stop=stop)
+
+
+def test_slow_work_stands_aside_and_is_done_again(engine):
+    thread = EngineThread()
+    slow, order = Waiting(engine, Lane(thread, EXPLANATION), lambda: False), []
+    begun = threading.Event()
+
+    def explain() -> None:
+        begun.set()
+        found = slow.logits(SLOW[..., 0])
+        order.append("slow")
+        assert found.shape == (len(SLOW), 4)
+
+    explaining = threading.Thread(target=explain)
+    explaining.start()
+    begun.wait(5)
+    time.sleep(0.1)  # it runs
+    with thread.urgent():
+        begin = time.perf_counter()
+        Lane(thread, PREDICTION).submit(engine.run, SLOW[:1]).result()
+        waited = time.perf_counter() - begin
+        order.append("urgent")
+        time.sleep(0.3)  # the answer is on its way still: nothing slow begins
+        assert order == ["urgent"]
+    explaining.join()
+    assert order == ["urgent", "slow"]
+    begin = time.perf_counter()
+    engine.run(SLOW)
+    assert waited < (time.perf_counter() - begin) / 2
+
+
+def test_urgent_work_without_end_does_not_keep_slow_work_for_ever(engine, monkeypatch):
+    monkeypatch.setattr(scheduling, "PATIENCE", 0.3)
+    thread = EngineThread()
+    with thread.urgent():
+        begin = time.monotonic()
+        Waiting(engine, Lane(thread, EXPLANATION), lambda: False).logits(SLOW[:1, ..., 0])
+        assert time.monotonic() - begin > 0.3
+
+
+def test_an_error_belongs_to_who_asked_and_the_thread_goes_on(engine):
+    lane = Lane(EngineThread(), PREDICTION)
+    with pytest.raises(ZeroDivisionError):
+        lane.submit(lambda: 1 / 0).result()
+    assert lane.submit(lambda: 7).result() == 7
+
+
+def test_what_was_cancelled_before_its_turn_is_not_run():
+    thread = EngineThread()
+    release, ran = threading.Event(), []
+    first = Lane(thread, PREDICTION).submit(release.wait, 10)
+    second = Lane(thread, PREDICTION).submit(ran.append, 1)
+    assert second.cancel()
+    release.set()
+    assert first.result()
+    assert Lane(thread, PREDICTION).submit(lambda: 2).result() == 2
+    assert not ran

@@ -1,0 +1,149 @@
+"""Good and bad requests for as long as is wished, and the verdict on memory: `python -m tests.soak --minutes 20`.
+
+Clients send what `tests.soak.mix` says. Every few seconds are sampled, of the service's processes together:
+proportional memory, open files, threads; and the bytes of its state folder and of its temporary folder. Over the second
+half of the run none of them may grow by more than a bound, by the upper end of the interval of a robust slope. Ends
+with 1 where one does, or where an answer was not one of those that are right. Ctrl-C ends the run early, with its
+verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import httpx
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does
+
+from serving import Service
+from tqdm import tqdm
+
+from benchmarks.harness import machine, save
+from tests.faults.scene import stage
+from tests.soak.mix import MIX
+from tests.soak.verdict import flatness
+
+MIB = 2**20
+BOUNDS = {"memory_mib": 16.0, "files": 16.0, "threads": 8.0, "state_mib": 8.0, "temporary_mib": 8.0}
+
+
+@dataclass(slots=True)
+class Soak:
+    """A run so far."""
+
+    outcomes: Counter[str] = field(default_factory=Counter[str])
+    unexpected: Counter[str] = field(default_factory=Counter[str])
+    seconds: list[float] = field(default_factory=list[float])
+    samples: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in BOUNDS})
+
+
+async def soak(minutes: float, clients: int, seed: int) -> Soak:
+    """Run for so long, or until it is interrupted."""
+    run, stop = Soak(), asyncio.Event()
+    with tempfile.TemporaryDirectory(prefix="radiolucent-soak-") as name:
+        async with (
+            stage({"TMPDIR": name}) as service,
+            httpx.AsyncClient(base_url=service.address, timeout=60) as client,
+        ):
+            tasks = [asyncio.create_task(_send(client, run, stop, f"{seed}:{n}")) for n in range(clients)]
+            with contextlib.suppress(asyncio.CancelledError):
+                await _watch(service, Path(name), run, 60 * minutes)
+            stop.set()
+            await asyncio.gather(*tasks)
+    return run
+
+
+async def _send(client: httpx.AsyncClient, run: Soak, stop: asyncio.Event, seed: str) -> None:
+    chance = random.Random(seed)
+    kinds, shares = list(MIX), [share for share, _ in MIX.values()]
+    while not stop.is_set():
+        (kind,) = chance.choices(kinds, shares)
+        try:
+            status = str((await kind(client, chance)).status_code)
+        except httpx.TransportError as error:
+            status = type(error).__name__
+        run.outcomes[f"{kind.__name__} {status}"] += 1
+        if status not in map(str, MIX[kind][1]):
+            run.unexpected[f"{kind.__name__} {status}"] += 1
+
+
+async def _watch(service: Service, temporary: Path, run: Soak, seconds: float) -> None:
+    start, pause = perf_counter(), max(1.0, seconds / 1000)
+    with tqdm(total=round(seconds), unit="s") as bar:
+        while (now := perf_counter() - start) < seconds:
+            run.seconds.append(round(now, 1))
+            for name, value in _sample(service, temporary).items():
+                run.samples[name].append(value)
+            bar.update(round(now) - bar.n)
+            bar.set_postfix(requests=run.outcomes.total(), MiB=run.samples["memory_mib"][-1])
+            await asyncio.sleep(pause)
+
+
+def _sample(service: Service, temporary: Path) -> dict[str, float]:
+    root = service.supervisor
+    processes = [root, *root.children(recursive=True)]
+    found = dict.fromkeys(BOUNDS, 0.0)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a decoder's child ends at any time
+            found["memory_mib"] += process.memory_full_info().pss / MIB
+            found["files"] += process.num_fds()
+            found["threads"] += process.num_threads()
+    found["state_mib"], found["temporary_mib"] = _size(service.log.parent / "state"), _size(temporary)
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def _size(folder: Path) -> float:
+    size = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            size += path.lstat().st_size
+    return size / MIB
+
+
+def main() -> int:
+    """Run, print, and write --json.
+
+    Returns:
+        0 where everything stayed flat and every answer was right, else 1.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="default: %(default)s; 1440 are a day")
+    parser.add_argument("--clients", type=int, default=4, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    options = parser.parse_args()
+    run = asyncio.run(soak(options.minutes, options.clients, options.seed))
+    verdicts = {name: flatness(run.seconds, run.samples[name], bound) for name, bound in BOUNDS.items()}
+    for name, one in verdicts.items():
+        said = f"{name}: {run.samples[name][-1]:.1f}, grew by {one.growth:.1f} ({one.low:.1f} to {one.high:.1f})"
+        sys.stdout.write(f"{'yes' if one.flat else 'NO '} {said}, at most {one.bound:g}\n")
+    sys.stdout.write(f"{run.outcomes.total()} requests, not right: {dict(run.unexpected) or 'none'}\n")
+    step = max(1, len(run.seconds) // 60)
+    save(
+        options,
+        machine("cpu", len(os.sched_getaffinity(0))),
+        requests=run.outcomes.total(),
+        outcomes=dict(sorted(run.outcomes.items())),
+        unexpected=dict(run.unexpected),
+        seconds=run.seconds[::step],
+        samples={name: values[::step] for name, values in run.samples.items()},
+        verdicts={name: asdict(one) | {"flat": one.flat} for name, one in verdicts.items()},
+    )
+    return 0 if all(one.flat for one in verdicts.values()) and not run.unexpected else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
