@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Callable
 from http import HTTPStatus
 from math import ceil
 from time import perf_counter
@@ -34,6 +33,7 @@ from service.errors import (
 from service.forms import DEADLINE_HEADER, PROBLEM
 from service.observability import ERRORS, logger
 from service.pipeline import Pipeline
+from service.safe_headers import with_safe_headers
 from service.schemas import Problem, Readiness
 
 _HEADERS = {
@@ -45,15 +45,6 @@ _HEADERS = {
 }
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 _BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
-# On every answer that does not say otherwise itself. It is data, to be shown by nobody else and kept by no cache.
-_SAFE = {
-    b"cache-control": b"no-store",
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
-    b"cross-origin-resource-policy": b"same-origin",
-    b"referrer-policy": b"no-referrer",
-    b"x-content-type-options": b"nosniff",
-}
-_ONLY_TLS = {b"strict-transport-security": b"max-age=31536000"}
 
 
 def _problem(error: RadiolucentError, request_id: str, *, browsable: bool = False) -> Response:
@@ -223,7 +214,7 @@ class Edge:
         def told(status: int) -> None:
             visit.status = status
 
-        send = _safe(send, told, tls=scope.get("scheme") == "https")
+        send = with_safe_headers(send, told, tls=scope.get("scheme") == "https")
         try:
             await gate.admit(scope, visit, route)
         except RadiolucentError as error:
@@ -243,22 +234,6 @@ class Edge:
             await self.api(scope, receive, send)  # "/": BentoML's page asks other hosts for scripts; the rest: sooner
         else:
             await self.app(scope, receive, _with_problems(scope, receive, send))
-
-
-def _safe(send: Send, told: Callable[[int], None], *, tls: bool) -> Send:
-    """A `send` that adds the headers every answer has, and tells the status."""
-    wanted = _SAFE | _ONLY_TLS if tls else _SAFE
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            told(message["status"])
-            headers = list(message.get("headers", ()))
-            present = {name.lower() for name, _ in headers}
-            headers += [(name, value) for name, value in wanted.items() if name not in present]
-            message = {**message, "headers": headers}
-        await send(message)
-
-    return sending
 
 
 def _with_problems(scope: Scope, receive: Receive, send: Send) -> Send:
