@@ -9,7 +9,7 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve test browser lint train export load pacs pacs-kill fuzz schemathesis faults soak simulated-study bento image container locks sbom clean
+.PHONY: audit help serve test browser lint train export load pacs pacs-kill fuzz schemathesis faults soak simulated-study bento image container locks sbom clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -83,6 +83,9 @@ simulated-study: $(FULL)/.complete ## the simulated reader study of docs/reports
 	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-crossover.json --studies 1500
 	$(FULL)/bin/python -m training study coverage $(SIMULATED)/coverage-parallel.json --studies 1500 --cases 40 \
 	  --design parallel
+
+audit: $(FULL)/.complete ## known weaknesses of the locked packages; 2: the database cannot be asked
+	$(FULL)/bin/python -m tests.audit
 
 bento: $(SERVE)/.complete ## build the bento of bentofile.yaml
 	$(SERVE)/bin/python -m bentoml build

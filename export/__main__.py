@@ -22,7 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--description", type=Path, metavar="FILE", help="the model in words (default: the one shipped for OUT's name)"
     )
-    return _export(parser.parse_args(arguments))
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign the bundle with this Ed25519 key (export.sign)")
+    asked = parser.parse_args(arguments)
+    done = _export(asked)
+    if done or asked.sign is None:
+        return done
+    from export.sign import main as sign
+
+    return sign([str(asked.sign), str(asked.out)])
 
 
 def _export(arguments: argparse.Namespace) -> int:

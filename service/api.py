@@ -8,13 +8,13 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from service.answers import maps_file
 from service.case_routes import add_case_routes
+from service.documentation import add_documentation
 from service.edge import Guard, on_http, on_invalid
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
@@ -48,7 +48,6 @@ from service.studies.desk import StudyDesk
 from service.studies.routes import add_study_routes
 
 NPY = "application/x-npy"
-_ASSETS = "/static_content"  # BentoML's copy of Swagger UI: the documentation needs no other host
 
 # Where compressing costs more than it saves: what is compressed, and pixels by the megabyte.
 _INCOMPRESSIBLE = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/dicom", "application/pdf", "multipart/*", NPY)
@@ -90,6 +89,7 @@ def make_api(version: str) -> FastAPI:
     add_reader_study_routes(api)
     add_case_routes(api)
     add_page_routes(api)
+    add_documentation(api)
     return api
 
 
@@ -107,16 +107,6 @@ def set_up_jobs(api: FastAPI, settings: Settings) -> None:
 
 
 def _add_routes(api: FastAPI) -> None:
-    @api.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="Radiolucent API",
-            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{_ASSETS}/favicon-light-32x32.png",
-        )
-
     @api.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
         return Response(exposition(), headers={"Content-Type": CONTENT_TYPE})
@@ -203,7 +193,7 @@ async def _answer(
     as_file = method is not None and NPY in request.headers.get("accept", "")
     if as_file:
         wish = replace(wish, saliency="float32", overlay=False)
-    uploads = await read_uploads(images)
+    uploads = await read_uploads(request, model, images)
     observe_received(model, label)
     result = await pipeline.answer(request.state.request_id, model, uploads, wish, deadline=deadline)
     with stage("encode", model, label):

@@ -6,6 +6,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import socket
+import sys
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
@@ -18,16 +20,22 @@ os.environ.update(metrics_folder(os.environ))
 
 import anyio.to_thread
 import bentoml
+import click
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils import circus
 
+from service.access.door import check_door
+from service.access.gate import Gate
 from service.api import make_api, set_up_jobs
 from service.connections import Connection, use_connections
 from service.edge import Edge
+from service.errors import AccessError
 from service.observability.logs import set_up_logs
 from service.observability.requests import Observed
 from service.observability.traces import set_up_traces
 from service.pipeline import Pipeline
 from service.settings import Settings
+from service.site_key import read_site_key
 
 _LOOK_S = 1.0  # between the supervisor's looks after its workers
 
@@ -48,6 +56,28 @@ def _version() -> str:
         return "0+checkout"
 
 
+def _host() -> str | None:
+    """Where this process is about to listen: BentoML's command says it, and the socket of its workers; else None."""
+    command = click.get_current_context(silent=True)
+    given = command.params if command else {}
+    if "fd" in given:
+        with socket.socket(fileno=os.dup(given["fd"])) as opened:
+            return "localhost" if opened.family == socket.AF_UNIX else opened.getsockname()[0]
+    if {"host", "port"} <= given.keys():
+        return given["host"] or BentoMLContainer.http.host.get()
+    return None
+
+
+def _check_door() -> None:
+    host = _host()
+    try:
+        if host is not None:
+            check_door(Settings(), host)
+    except AccessError as error:
+        sys.exit(str(error))
+
+
+_check_door()
 use_connections()
 look_after_workers()
 api = make_api(_version())
@@ -71,6 +101,7 @@ class Radiolucent:
     def __init__(self) -> None:
         settings = Settings()
         self._send_last_spans = set_up_traces(_version())
+        api.state.gate = Gate(settings, read_site_key(settings.site_key))
         Connection.stall_s = settings.stall_s
         api.state.pipeline = Pipeline(settings)
         set_up_jobs(api, settings)

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, File, Form, Request, UploadFile
 from starlette.responses import Response
 
+from service.access.audit import note_file, note_model
 from service.errors import InvalidParameter, ModelFailed, UnknownTarget
 from service.forms import PROBLEMS, ModelField, pipeline_of, wish_of
 from service.frames import FramesAnswer, frames_answer
@@ -30,6 +31,7 @@ def add_case_routes(api: FastAPI) -> None:
     )
     async def frames(request: Request, image: ImageField) -> Response:
         content = await image.read()
+        note_file(request, content)
         body = await pipeline_of(request).in_thread(lambda: frames_answer(content).model_dump_json())
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
@@ -46,7 +48,7 @@ def add_case_routes(api: FastAPI) -> None:
         wish: Annotated[Wish, Depends(wish_of)],
         frame: Annotated[int, Form(ge=1, description="Which frame of the file.")] = 1,
     ) -> Response:
-        body = await _report(request, model, Upload("image", await image.read()), wish, frame)
+        body = await _report(request, model, await _upload(request, image), wish, frame)
         return Response(body, media_type="application/pdf", headers={"Cache-Control": "no-store"})
 
     @api.get(
@@ -61,11 +63,18 @@ def add_case_routes(api: FastAPI) -> None:
         return Response(await pipeline_of(request).in_thread(example_series), media_type="application/zip")
 
 
+async def _upload(request: Request, image: UploadFile) -> Upload:
+    upload = Upload("image", await image.read())
+    note_file(request, upload.content)
+    return upload
+
+
 async def _report(request: Request, model: str, upload: Upload, wish: Wish, number: int) -> bytes:
     from service.report import ReportedCase, case_report  # fpdf is loaded with the first report
 
     pipeline = pipeline_of(request)
     pipeline.check(model, 1, wish)
+    note_model(request, model, pipeline.registry.version(model))
     if wish.target == ("all",):
         raise InvalidParameter("target: a report shows one map; name one class, or `predicted`")
     frames = await pipeline.in_thread(lambda: read_frames(upload.content, upload.name))

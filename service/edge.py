@@ -1,4 +1,4 @@
-"""What stands around the routes: an id and a limit for every request, and one error body for all that goes wrong."""
+"""What stands around the routes: who may ask, a limit for every request, and one error body for all that goes wrong."""
 
 from __future__ import annotations
 
@@ -6,36 +6,52 @@ import asyncio
 import re
 import uuid
 from http import HTTPStatus
+from math import ceil
 from time import perf_counter
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access.gate import Gate
 from service.connections import SLOWEST
 from service.database import is_storage_full
-from service.errors import InvalidParameter, Overloaded, RadiolucentError, StorageFull, TooLarge, UploadTooSlow
+from service.errors import (
+    InvalidParameter,
+    Overloaded,
+    RadiolucentError,
+    StorageFull,
+    TooLarge,
+    TooManyRequests,
+    UploadTooSlow,
+)
 from service.forms import DEADLINE_HEADER, PROBLEM
 from service.observability import ERRORS, logger
 from service.pipeline import Pipeline
+from service.safe_headers import with_safe_headers
 from service.schemas import Problem, Readiness
 
 _HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
     413: {"Connection": "close"},
+    503: {"Retry-After": "30"},
     507: {"Retry-After": "60"},
 }
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
+_BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
 
 
-def _problem(error: RadiolucentError, request_id: str) -> Response:
+def _problem(error: RadiolucentError, request_id: str, *, browsable: bool = False) -> Response:
     ERRORS.labels(error.kind).inc()
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Overloaded) else _HEADERS.get(error.status)
+    headers = _BROWSER if browsable and error.status == 401 else _HEADERS.get(error.status, {})
+    if isinstance(error, Overloaded | TooManyRequests):
+        headers = {"Retry-After": str(ceil(error.retry_after))}
     body = Problem.of(error, request_id).model_dump_json()
     return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
 
@@ -161,20 +177,54 @@ class Guard:
 
 
 class Edge:
-    """Around BentoML's own routes: the page, readiness that says which bundles serve, problems instead of plain text.
+    """Around everything, BentoML's own routes too: who may ask, the page, readiness, problems instead of plain text.
 
-    /readyz answers 503 where no bundle is served, else 200, with the refused ones by name.
+    /readyz answers 503 where no bundle is served, else 200, with the refused ones by name. `api.state.gate` must be set
+    before the first request (`Gate`).
     """
 
     def __init__(self, app: ASGIApp, api: FastAPI) -> None:
         self.app = app
         self.api = api
+        self._shared: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if self._shared is None:
+            self._shared = self._with_cors(self.api.state.gate)
+        await self._shared(scope, receive, send)
+
+    def _with_cors(self, gate: Gate) -> ASGIApp:
+        """What asks who they are, and around it what tells browsers that no other site's pages may ask, or which."""
+        if not gate.origins:
+            return self._guarded
+        headers = ["Authorization", "Content-Type", "X-Request-ID"]
+        methods = ["GET", "POST", "PUT", "DELETE"]
+        return CORSMiddleware(self._guarded, allow_origins=gate.origins, allow_methods=methods, allow_headers=headers)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gate: Gate = self.api.state.gate
+        request_id: str = scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
+        visit, route = gate.visit(scope, request_id)
+        scope["state"]["visit"] = visit
+
+        def told(status: int) -> None:
+            visit.status = status
+
+        send = with_safe_headers(send, told, tls=scope.get("scheme") == "https")
+        try:
+            await gate.admit(scope, visit, route)
+        except RadiolucentError as error:
+            await _problem(error, request_id, browsable=route.browsable)(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+        finally:
+            gate.leave(visit)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/readyz":
             registry = self.api.state.pipeline.registry
             ready = Readiness(ready=bool(registry.names), models=registry.names, refused=registry.refused)

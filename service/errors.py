@@ -23,6 +23,10 @@
     │   ├── UnknownReader                401   a code that opens no reader study
     │   ├── UnknownReading               404   not this reader's, or not begun
     │   ├── AlreadyAnswered              409   a reader's answer is final
+    │   ├── Unauthenticated              401   no key or token, or none that holds
+    │   ├── NotAllowed                   403   the key or the token is not for this
+    │   ├── NotLocal                     403   nobody is asked who they are, and this comes from another machine
+    │   ├── TooManyRequests              429   this caller's share is used up; says when to come back
     │   └── UnreadableImage              422   fails alone; the other images of the request are answered
     │       ├── UnsupportedFormat        422
     │       ├── CorruptImage             422
@@ -32,8 +36,11 @@
     ├── BundleError                      500   a model bundle that is not served
     │   ├── BundleDigestMismatch         500
     │   ├── BundleSchemaMismatch         500
+    │   ├── BundleSignatureMismatch      500
     │   └── GoldenSampleMismatch         500
     ├── RulesError                       500   a rules file that cannot be used, at start
+    ├── AccessError                      500   who may ask is not said, or in a file that cannot be used; at start
+    ├── IdentityUnavailable              503   the provider whose tokens are taken does not answer
     ├── RemoteError                      502   an archive that the service fetches from or stores to
     │   ├── RemoteUnavailable            502   may pass: tried again
     │   └── RemoteRefused                502   will not pass by itself
@@ -253,6 +260,43 @@ class AlreadyAnswered(RequestError):
     title = "The case is answered"
 
 
+class Unauthenticated(RequestError):
+    """No key or token, or none that holds."""
+
+    status = 401
+    kind = "unauthenticated"
+    title = "A key or a token is needed"
+
+
+class NotAllowed(RequestError):
+    """The key or the token opens other routes."""
+
+    status = 403
+    kind = "not-allowed"
+    title = "The key or the token does not allow this"
+
+
+class NotLocal(RequestError):
+    """Nobody is asked who they are here, so that only this machine is answered."""
+
+    status = 403
+    kind = "not-local"
+    title = "The service answers this machine only"
+
+
+class TooManyRequests(RequestError):
+    """This caller's share is used up."""
+
+    status = 429
+    kind = "too-many-requests"
+    title = "Too many requests of this caller"
+
+    def __init__(self, detail: str, retry_after: float) -> None:
+        """Keep the seconds after which there is room again."""
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class UnreadableImage(RequestError):
     """A file that gives no image."""
 
@@ -317,6 +361,13 @@ class BundleSchemaMismatch(BundleError):
     title = "The manifest of the model bundle does not fit the schema"
 
 
+class BundleSignatureMismatch(BundleError):
+    """None of the keys that must have signed the bundle has."""
+
+    kind = "bundle-signature-mismatch"
+    title = "The model bundle is not signed by a known key"
+
+
 class GoldenSampleMismatch(BundleError):
     """The model does not reproduce the outputs stored with it."""
 
@@ -365,6 +416,21 @@ class RulesError(RadiolucentError):
 
     kind = "rules"
     title = "The rules file cannot be used"
+
+
+class AccessError(RadiolucentError):
+    """Who may ask is not said, or said in a file that cannot be used."""
+
+    kind = "access"
+    title = "It is not clear who may ask"
+
+
+class IdentityUnavailable(RadiolucentError):
+    """The provider whose tokens are taken does not answer."""
+
+    status = 503
+    kind = "identity-unavailable"
+    title = "The identity provider does not answer"
 
 
 class Cancelled(RadiolucentError):

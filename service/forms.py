@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, File, Form, Header, Request, UploadFile
 
+from service.access.audit import note_file, note_model
 from service.explainers.base import Baseline, Options
 from service.pipeline import Pipeline, Upload, Wish
 from service.types import Encoding, Picture
@@ -101,9 +102,13 @@ async def deadline_of(
     return request.state.deadline
 
 
-async def read_uploads(images: list[UploadFile]) -> list[Upload]:
-    """The files, as they were sent."""
-    return [Upload(image.filename or f"image-{number}", await image.read()) for number, image in enumerate(images)]
+async def read_uploads(request: Request, model: str, images: list[UploadFile]) -> list[Upload]:
+    """The files, as they were sent to be seen by a model that there is."""
+    uploads = [Upload(image.filename or f"image-{number}", await image.read()) for number, image in enumerate(images)]
+    note_model(request, model, pipeline_of(request).registry.version(model))
+    for upload in uploads:
+        note_file(request, upload.content)
+    return uploads
 
 
 DeadlineField = Annotated[float | None, Depends(deadline_of)]

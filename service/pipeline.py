@@ -117,7 +117,11 @@ class Pipeline:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.registry: Registry = load_models(
-            settings.models, threads=settings.threads, device=settings.device, precision=settings.precision
+            settings.models,
+            threads=settings.threads,
+            device=settings.device,
+            precision=settings.precision,
+            keys=settings.model_keys,
         )
         self._engine = EngineThread()
         self._lanes = {priority: Lane(self._engine, priority) for priority in (PREDICTION, EXPLANATION, JOB)}

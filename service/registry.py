@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,7 @@ from service.explainers.base import Method, Options, Tier
 from service.observability import BUNDLES_REFUSED, MODEL_INFO, logger
 from service.observability.drift import expect_predictions
 from service.segmenter import Segmenter, is_segmentation, open_segmenter
+from service.signature import check_signature
 from service.types import Grey8
 
 T = TypeVar("T")
@@ -63,6 +64,12 @@ class Registry:
         """Ids of all that are served."""
         return (*self.models, *self.segmenters)
 
+    def version(self, name: str) -> str:
+        """Of the bundle with this id; empty where there is none."""
+        if name in self.segmenters:
+            return self.segmenters[name].manifest.version
+        return self.models[name].bundle.manifest.version if name in self.models else ""
+
     def model(self, name: str) -> Model:
         """Raises UnknownModel, with the names that there are, or WrongTask."""
         if name in self.segmenters:
@@ -81,13 +88,19 @@ class Registry:
         return served[name]
 
 
-def load_models(folder: Path, *, threads: int, device: str, precision: str = "fp32") -> Registry:
-    """Open every bundle below `folder`, warmed up; one that is not what it claims is refused, the rest are served."""
+def load_models(
+    folder: Path, *, threads: int, device: str, precision: str = "fp32", keys: Sequence[Path] = ()
+) -> Registry:
+    """Open every bundle below `folder`, warmed up; one that is not what it claims is refused, the rest are served.
+
+    Where `keys` (files of public keys) are given, one of them must have signed it.
+    """
     models: dict[str, Model] = {}
     segmenters: dict[str, Segmenter] = {}
     refused: dict[str, str] = {}
     for path in sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST}")):
         try:
+            check_signature(path, keys)
             if is_segmentation(path):
                 opened = open_segmenter(path, threads=threads, device=device)
                 _check_new(path, opened.manifest.id, (*models, *segmenters))

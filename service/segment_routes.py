@@ -35,7 +35,7 @@ def add_segment_routes(api: FastAPI) -> None:
         pipeline = pipeline_of(request)
         pipeline.registry.segmenter(model)
         pipeline.check_count(len(images))
-        uploads = await read_uploads(images)
+        uploads = await read_uploads(request, model, images)
         observe_received(model, METHOD)
         result = await segment(pipeline, request.state.request_id, model, uploads, mask=mask, deadline=deadline)
         with stage("encode", model, METHOD):

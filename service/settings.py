@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from service.access.settings import AccessSettings
 from service.dicom_results.options import DEFAULT_KINDS, Kind, Options
 from service.dicomweb.archives import Archive
 
@@ -73,11 +74,12 @@ class ScpSettings(BaseModel):
         return self
 
 
-class Settings(BaseSettings):
-    """Read once at start.
+class Settings(AccessSettings):
+    """Read once at start. Who may ask is set as `AccessSettings` say.
 
     Attributes:
         models: folder whose sub-folders are bundles.
+        model_keys: files of Ed25519 public keys, as a JSON list; bundles that none of them has signed are refused.
         threads: threads of one ONNX Runtime call on the CPU; 0 is one for each core.
         max_batch: most images in one forward pass.
         max_queue: images that may wait for a model; beyond it requests are answered 503.
@@ -115,6 +117,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_", frozen=True)
 
     models: Path = SHIPPED_MODELS
+    model_keys: tuple[Path, ...] = ()
     threads: int = Field(default=0, ge=0)
     max_batch: int = Field(default=64, ge=1, le=256)
     max_queue: int = Field(default=1024, ge=1)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from requests import Response
 
 _T = TypeVar("_T")
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
 _CHUNK = 2**18
 _BATCH_BYTES, _BATCH_FILES = 32 * 2**20, 64  # of one STOW-RS request
 _ANSWER = Limits(file_bytes=16 * 2**20)  # of an archive to STOW-RS
@@ -41,10 +41,10 @@ def check_uid(uid: str) -> str:
     """A UID that may become a part of an address (PS3.5 9.1).
 
     Raises:
-        InvalidParameter: it holds other characters than digits and dots, or is too long.
+        InvalidParameter: it is not numbers with dots between, or too long. (`..` would lead to another address.)
     """
     if not _UID.fullmatch(uid):
-        raise InvalidParameter("a UID holds 1 to 64 digits and dots")
+        raise InvalidParameter("a UID is numbers with dots between, at most 64 characters")
     return uid
 
 

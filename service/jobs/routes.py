@@ -32,7 +32,7 @@ def add_job_routes(api: FastAPI) -> None:
         request: Request, model: ModelField, images: ImagesField, wish: Annotated[Wish, Depends(wish_of)]
     ) -> Response:
         pipeline_of(request).check(model, len(images), wish, inline=False)
-        files = [(upload.name, upload.content) for upload in await read_uploads(images)]
+        files = [(upload.name, upload.content) for upload in await read_uploads(request, model, images)]
         job = await anyio.to_thread.run_sync(_store(request).add, request_of(model, wish), files)
         _worker(request).start()
         headers = {"Location": f"{_PATH}/{job.id}", "Retry-After": "1"}

@@ -1,5 +1,6 @@
 /** The page: joins what comes in, what is open, what is looked at and what is known of it. */
 
+import { withKey } from "./access.js";
 import { Desk } from "./cases.js";
 import { setColours, showAsked, wire } from "./controls.js";
 import { COLOURS } from "./colours.js";
@@ -24,7 +25,7 @@ const EXAMPLES = [
 ];
 
 async function start() {
-  const { models, notice } = await service.models();
+  const { models, notice } = await withKey(service.models);
   const of = (task) => models.filter((model) => model.task === task);
   const desk = new Desk(of("classification"));
   const outlines = new Outlines(of("segmentation"));

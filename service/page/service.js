@@ -2,6 +2,16 @@
 
 const ROOT = new URL("../", import.meta.url);
 const POLL = 700; // ms between looks at a job
+const KEY = "radiolucent-key"; // in this tab's storage, until it is closed
+
+/** Whether a key is kept. */
+export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
+
+/** Keep a key (or an access token) for this tab; an empty one is forgotten. @param {string} key */
+export function useKey(key) {
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+}
 
 /** A refusal of the service (RFC 9457), or no answer at all. */
 export class Refusal extends Error {
@@ -15,8 +25,10 @@ export class Refusal extends Error {
 /** @param {string} path @param {RequestInit} [request] */
 async function ask(path, request = {}) {
   let answer;
+  const headers = new Headers(request.headers);
+  if (hasKey()) headers.set("Authorization", `Bearer ${sessionStorage.getItem(KEY)}`);
   try {
-    answer = await fetch(new URL(path, ROOT), request);
+    answer = await fetch(new URL(path, ROOT), { ...request, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal({ title: "The service does not answer" });

@@ -13,6 +13,7 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from service.access.audit import note_file, note_model
 from service.dicom_results.options import Kind
 from service.dicomweb.client import dicom_json
 from service.dicomweb.multipart import DICOM, Limits, MultipartReader, read_zip, write_multipart
@@ -83,6 +84,8 @@ def add_study_routes(api: FastAPI) -> None:
             return await _queue_upload(request, desk, wish, store)
         contents = [content async for content in _contents(request, desk.limits)]
         results = await desk.answer(contents, wish)
+        for manifest in (answer.manifest for result in results for answer in result.answers):
+            note_model(request, manifest.id, manifest.version)
         return await _negotiated(request, desk, results)
 
     @api.post(
@@ -151,6 +154,13 @@ def _desk(request: Request) -> StudyDesk:
 
 async def _contents(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
     """The DICOM files of a body, each as soon as it has arrived."""
+    async with aclosing(_received(request, limits)) as contents:
+        async for content in contents:
+            note_file(request, content)
+            yield content
+
+
+async def _received(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
     kind = request.headers.get("content-type", "")
     if kind.split(";")[0].strip().lower() in ("application/zip", "application/x-zip-compressed"):
         for content in await anyio.to_thread.run_sync(lambda body: list(read_zip(body, limits)), await request.body()):

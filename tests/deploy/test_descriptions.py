@@ -21,7 +21,6 @@ GPU = DEPLOY / "kubernetes" / "overlays" / "gpu"
 CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 PORT = 3000
-ACCESS = {"keys", "insecure"}  # settings of service.access
 
 
 def manifests() -> dict[str, dict[str, Any]]:
@@ -36,7 +35,7 @@ def manifests() -> dict[str, dict[str, Any]]:
 def settings_named(environment: dict[str, str]) -> Settings:
     """What the service makes of it; a name that it has no setting for fails."""
     fields = {name.removeprefix("RADIOLUCENT_").lower(): value for name, value in environment.items()}
-    assert set(fields) <= set(Settings.model_fields) | ACCESS
+    assert set(fields) <= set(Settings.model_fields)
     return Settings.model_validate(
         {n: json.loads(v) if v.startswith(("{", "[")) else v for n, v in fields.items() if n in Settings.model_fields},
     )

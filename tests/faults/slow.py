@@ -14,11 +14,11 @@ from serving import Service
 Kind = Literal["idle", "head", "body", "answer"]
 KINDS: tuple[Kind, ...] = ("idle", "head", "body", "answer")
 _HEAD = (
-    b"POST /v1/explain HTTP/1.1\r\nHost: x\r\n"
+    b"POST /v1/explain HTTP/1.1\r\nHost: localhost\r\n"
     b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 99999\r\n\r\n"
 )
 _PAUSE_S = 0.5  # between bytes
-_LARGE = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100  # answers of some 10 MiB
+_LARGE = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100  # answers of some 10 MiB
 
 
 class SlowClient:

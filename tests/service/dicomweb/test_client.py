@@ -225,7 +225,7 @@ def test_an_archive_that_is_down_silent_or_slow_is_unavailable(server):
         fetch(Archive(url="http://127.0.0.1:9", attempts=2, first_delay_s=0.01))
 
 
-@pytest.mark.parametrize("uid", ["", "../..", "1.2/../3", "1.2?x", "1" * 65, "a"])
+@pytest.mark.parametrize("uid", ["", "..", ".", "1..2", "1.2.", "../..", "1.2/../3", "1.2?x", "1" * 65, "a"])
 def test_only_uids_become_parts_of_addresses(uid):
     with pytest.raises(InvalidParameter):
         list(fetch_series(Archive(url="http://127.0.0.1:9"), uid, "1.2", Limits()))

@@ -1,0 +1,40 @@
+"""The settings of access, each an environment variable with the prefix RADIOLUCENT_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.access.rates import RATE_PATTERN
+from service.access.tokens import Oidc
+
+
+class AccessSettings(BaseSettings):
+    """Part of `service.settings.Settings`.
+
+    Attributes:
+        keys: file of API keys, made by `python -m service.access`.
+        oidc: an OpenID provider whose access tokens are taken, as JSON; see `Oidc`.
+        insecure: answer anybody at any address without keys and tokens; something else must ask callers who they are.
+        rate: most requests of one key or token subject, such as `600/minute`, by each worker process; empty: any.
+        max_concurrent: most requests of one key or token subject under way at once, by each worker process; 0: any.
+        audit_log: file of the audit log; none where left out.
+        cors_origins: other sites whose pages may ask, as a JSON list of origins; none where left out.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_", frozen=True)
+
+    keys: Path | None = None
+    oidc: Oidc | None = None
+    insecure: bool = False
+    rate: str = Field(default="", pattern=f"^$|{RATE_PATTERN}")
+    max_concurrent: int = Field(default=0, ge=0)
+    audit_log: Path | None = None
+    cors_origins: tuple[str, ...] = ()
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether callers are asked who they are."""
+        return self.keys is not None or self.oidc is not None

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from serving import free_port
+
+from service.access.door import check_door, check_local, is_loopback
+from service.access.settings import AccessSettings
+from service.errors import AccessError, NotLocal
+
+ROOT = Path(__file__).resolve().parents[3]
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - refused
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost", "LOCALHOST.", "::ffff:127.0.0.1"]
+)
+def test_addresses_of_this_machine_alone(host):
+    assert is_loopback(host)
+    check_door(AccessSettings(), host)
+
+
+@pytest.mark.parametrize(
+    "host", [EVERYWHERE, "::", "192.168.1.2", "::ffff:192.168.1.2", "scanner.example", "localhost.example", "", "127.1"]
+)
+def test_any_other_address_needs_somebody_who_asks(host, tmp_path):
+    with pytest.raises(AccessError, match="RADIOLUCENT_KEYS"):
+        check_door(AccessSettings(), host)
+    check_door(AccessSettings(insecure=True), host)
+    check_door(AccessSettings(keys=tmp_path / "keys"), host)
+    check_door(AccessSettings(oidc={"issuer": "https://id.example", "audience": "us"}), host)
+
+
+def connection(server="127.0.0.1", client="127.0.0.1", host="127.0.0.1:3000"):
+    headers = [(b"host", host.encode())] if host else []
+    return {"type": "http", "server": (server, 3000), "client": (client, 5000), "headers": headers}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:3000", "localhost:3000", "localhost", "[::1]:3000", "[::1]", ""])
+def test_a_request_of_this_machine_passes(host):
+    check_local(connection(host=host))
+
+
+def test_a_unix_socket_is_this_machine():
+    check_local({"type": "http", "server": ("/run/radiolucent.sock", None), "client": None, "headers": []})
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        connection(server="10.0.0.5"),
+        connection(client="10.0.0.9"),  # what a proxy on this machine says in X-Forwarded-For
+        connection(host="evil.example:3000"),  # DNS rebinding
+        connection(host="127.0.0.1.evil.example"),
+    ],
+)
+def test_any_other_does_not(asked):
+    with pytest.raises(NotLocal):
+        check_local(asked)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("where", [["--host", EVERYWHERE], []])
+def test_the_service_refuses_to_start_where_others_could_ask(where, tmp_path):
+    """It never listens; without a host BentoML would, at every address."""
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RADIOLUCENT_")}
+    command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent", "--port", str(port), *where]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment | {"BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "would listen on 0.0.0.0" in done.stderr
+    assert "RADIOLUCENT_KEYS" in done.stderr
+    assert "Traceback" not in done.stderr
