@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import Response
 
+from service.answers import decoded
 from service.errors import UnknownReader
 from service.explainers import METHODS
 from service.forms import PROBLEMS, problem
@@ -165,7 +166,7 @@ def _prediction(found: ImageAnswer) -> ShownPrediction:
         unit=METHODS[explanation.method].unit,
         target=explanation.target,
         shape=explanation.shape,
-        saliency=explanation.saliency,
+        saliency=decoded(explanation).tolist(),
         region=found.region,
     )
     return ShownPrediction(label=found.label, probabilities=found.probabilities, map=shown)
