@@ -10,7 +10,6 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import Response
 
-from service.answers import decoded
 from service.errors import UnknownReader
 from service.explainers import METHODS
 from service.forms import PROBLEMS, problem
@@ -161,12 +160,13 @@ def _case(store: ReadingStore, reader: Reader, reading: Reading, count: int) -> 
 
 def _prediction(found: ImageAnswer) -> ShownPrediction:
     (explanation,) = found.explanations
+    assert isinstance(explanation.saliency, list)  # noqa: S101 - frozen as numbers
     shown = ShownMap(
         method=explanation.method,
         unit=METHODS[explanation.method].unit,
         target=explanation.target,
         shape=explanation.shape,
-        saliency=decoded(explanation).tolist(),
+        saliency=explanation.saliency,
         region=found.region,
     )
     return ShownPrediction(label=found.label, probabilities=found.probabilities, map=shown)
