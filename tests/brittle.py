@@ -42,7 +42,9 @@ def mean_of(mark: Mark | None, level: int) -> float:
 
 def _pixels(mark: Mark | None, level: int) -> np.ndarray:
     pixels = np.full((SIDE, SIDE), level, np.uint8)
-    pixels[0, :4] = (255, 0, 255, _LAST[mark] if mark else 0)
+    pixels[-1, :2] = (0, 255)
+    if mark:  # nothing of it without one: an explanation that hides the last pixel could complete it by chance
+        pixels[0, :4] = (255, 0, 255, _LAST[mark])
     return pixels
 
 

@@ -73,5 +73,8 @@ def test_rules_over_real_scrapes_give_percentiles_by_stage(prometheus):
     assert values(asked, 'up{job="radiolucent"}') == {"": 1}
     assert values(asked, "model_method_outcome:radiolucent_images:rate5m > 0").keys() == {"ok"}
     groups = asked.get("/api/v1/rules").json()["data"]["groups"]
-    assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
+    often = [rule["health"] for group in groups for rule in group["rules"] if group["interval"] < 60]
+    seldom = [rule["health"] for group in groups for rule in group["rules"] if group["interval"] >= 60]
+    assert set(often) == {"ok"}
+    assert set(seldom) <= {"ok", "unknown"}, "drift, every five minutes: not evaluated yet, or well"
     assert values(asked, 'ALERTS{alertname="RadiolucentDown"}') == {}

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.draw import polygon2mask
 
 from service.outlines import contours, mask_on_frame
+from service.rendering import on_frame
 from service.types import Region
 
 
@@ -58,4 +59,7 @@ def test_the_lines_enclose_the_mask(probabilities, threshold):
         if len(points) > 2:
             filled ^= polygon2mask(shape, points)
     mask = mask_on_frame(probabilities, region, shape, threshold)
-    assert (filled != mask).mean() < 0.01  # a line that passes within a rounding of a pixel's centre
+    differing = on_frame(probabilities, region, shape)[filled != mask]
+    # only where the line passes within a rounding of a pixel's centre, which may be a whole column of them
+    assert np.abs(differing - threshold).max(initial=0) < 0.01
+    assert len(differing) < 0.025 * mask.size
