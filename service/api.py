@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from service.answers import maps_file
 from service.case_routes import add_case_routes
+from service.composing import Wish
 from service.documentation import add_documentation
 from service.edge import Guard, on_http, on_invalid
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
@@ -26,7 +27,7 @@ from service.jobs.worker import JobWorker
 from service.observability.exposition import CONTENT_TYPE, exposition
 from service.observability.stages import observe_received, stage
 from service.page_routes import add_page_routes
-from service.pipeline import PREDICT, Wish
+from service.pipeline import PREDICT
 from service.reader_study.readings import ReadingStore
 from service.reader_study.routes import add_reader_study_routes
 from service.reader_study.rows import open_database

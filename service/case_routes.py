@@ -10,11 +10,12 @@ from fastapi import Depends, FastAPI, File, Form, Request, UploadFile
 from starlette.responses import Response
 
 from service.access.audit import note_file, note_model
+from service.composing import Wish
 from service.errors import InvalidParameter, ModelFailed, UnknownTarget
 from service.forms import PROBLEMS, ModelField, pipeline_of, wish_of
 from service.frames import FramesAnswer, frames_answer
 from service.images.reading import read_frames
-from service.pipeline import Upload, Wish
+from service.pipeline import Upload
 from service.schemas import ImageFailure
 
 ImageField = Annotated[UploadFile, File(description="One file: PNG, JPEG or DICOM.")]

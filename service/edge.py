@@ -51,7 +51,7 @@ def _problem(error: RadiolucentError, request_id: str, *, browsable: bool = Fals
     ERRORS.labels(error.kind).inc()
     headers = _BROWSER if browsable and error.status == 401 else _HEADERS.get(error.status, {})
     if isinstance(error, Overloaded | TooManyRequests):
-        headers = {"Retry-After": str(ceil(error.retry_after))}
+        headers = {"Retry-After": str(max(1, ceil(error.retry_after)))}
     body = Problem.of(error, request_id).model_dump_json()
     return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
 

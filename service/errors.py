@@ -58,7 +58,6 @@ the names of the standard's transfer syntaxes are the one exception.
 
 from __future__ import annotations
 
-from math import ceil
 from typing import ClassVar
 
 
@@ -444,7 +443,7 @@ class Overloaded(RadiolucentError):
     """Too much work is waiting; the client may try again.
 
     Attributes:
-        retry_after: whole seconds after which to try, at least 1.
+        retry_after: seconds after which to try.
     """
 
     status = 503
@@ -452,9 +451,9 @@ class Overloaded(RadiolucentError):
     title = "The service is overloaded"
 
     def __init__(self, detail: str | None = None, *, retry_after: float = 1.0) -> None:
-        """Keep the seconds, rounded up."""
+        """Keep the seconds."""
         super().__init__(detail)
-        self.retry_after = max(1, ceil(retry_after))
+        self.retry_after = retry_after
 
 
 class DeadlinePassed(RadiolucentError):

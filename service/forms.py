@@ -10,8 +10,9 @@ from typing import Annotated
 from fastapi import Depends, File, Form, Header, Request, UploadFile
 
 from service.access.audit import note_file, note_model
+from service.composing import Wish
 from service.explainers.base import Baseline, Options
-from service.pipeline import Pipeline, Upload, Wish
+from service.pipeline import Pipeline, Upload
 from service.types import Encoding, Picture
 
 PROBLEM = "application/problem+json"

@@ -16,56 +16,22 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from service.answers import explanation_answer
-from service.batching import BATCH_S, Answer, Batcher, Rows
-from service.bundle import Kind, Manifest
-from service.errors import (
-    InvalidParameter,
-    ModelFailed,
-    Overloaded,
-    TooManyImages,
-    TooSlow,
-    UnknownTarget,
-    UnreadableImage,
-)
-from service.explainers import check_target, find_method, targets
-from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
+from service.batching import BATCH_S, Batcher
+from service.composing import JobHandle, Read, Wish, explain_all, observe, set_failed_aside
+from service.errors import InvalidParameter, Overloaded, TooManyImages, TooSlow, UnreadableImage
+from service.explainers import check_target, find_method
+from service.explainers.base import Method
 from service.images.reading import read_frames
-from service.observability import ERRORS, EVALUATIONS, IMAGES, logger
-from service.observability.drift import observe_prediction, observe_unlike
-from service.observability.stages import observe_stages
-from service.prediction import Prediction, energy, predict
+from service.observability import ERRORS
 from service.preprocessing import prepare
 from service.registry import Model, Registry, load_models
-from service.rendering import overlay_file
 from service.scheduling import EXPLANATION, JOB, PREDICTION, EngineThread, Lane, Waiting
-from service.schemas import (
-    ExplanationAnswer,
-    FindingAnswer,
-    ImageAnswer,
-    ImageFailure,
-    ModelName,
-    Problem,
-    Result,
-)
+from service.schemas import ImageFailure, ModelName, Problem, Result
 from service.segmenter import Segmenter
 from service.settings import Settings
-from service.types import (
-    Attribution,
-    Encoding,
-    Frame,
-    Grey8,
-    Item,
-    Masks,
-    Outputs,
-    Picture,
-    PreprocessingSpec,
-    Target,
-)
+from service.types import Grey8, Masks, PreprocessingSpec
 
 T = TypeVar("T")
-R = TypeVar("R", bound=Rows)
-_STEP_MS = 60.0  # that a step of a slow method holds the engine, where nobody makes it stop
 PREDICT = "none"  # the method label of metrics where nothing is explained
 
 
@@ -75,40 +41,6 @@ class Upload:
 
     name: str
     content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be explained.
-
-    `method` None explains nothing, an empty one by the model's default method. `target` is one for all files, or one
-    for each.
-    """
-
-    method: str | None = None
-    target: tuple[str, ...] = ("predicted",)
-    against: str | None = None
-    overlay: bool = False
-    picture: Picture = "png"
-    saliency: Encoding = "numbers"
-    options: Options = DEFAULTS
-
-
-@dataclass(frozen=True, slots=True)
-class JobHandle:
-    """How work that nobody waits for tells its share done (0..1, from any thread), and hears that it may stop."""
-
-    progress: Callable[[float], None]
-    cancelled: Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A frame of the file number `file`."""
-
-    file: int
-    frame: Frame
-    item: Item
 
 
 class Pipeline:
@@ -200,7 +132,7 @@ class Pipeline:
         decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
         readable = [row for row in decoded if isinstance(row, Read)]
         inference_end = perf_counter()
-        explaining = partial(_explain_all, readable, answers, wish, served, method, self.view(served, job), job)
+        explaining = partial(explain_all, readable, answers, wish, served, method, self.view(served, job), job)
         if not at_once:
             found = await self.explain_slowly(explaining, bounded=job is None)
         elif wish.overlay:
@@ -348,135 +280,3 @@ def _read(number: int, upload: Upload, spec: PreprocessingSpec) -> list[Read | I
         ERRORS.labels(error.kind).inc()
         return [ImageFailure(name=upload.name, error=Problem.of(error))]
     return [Read(number, frame, prepare(frame, spec)) for frame in frames]
-
-
-def set_failed_aside(
-    decoded: Sequence[Read | ImageFailure], computed: Sequence[Answer[R] | ModelFailed], logged_as: str
-) -> tuple[list[Read | ImageFailure], list[Answer[R]]]:
-    """Tell the images that a model computed from those that it could not, which the log names by request and place.
-
-    Args:
-        decoded: one row for each image or frame of the request.
-        computed: one for each `Read` of them, in order.
-        logged_as: the request's id, for the log; of a job's, which opens its result, no more than the beginning.
-
-    Returns:
-        `decoded` with a failure in the place of each image that was not computed, and the answers of the others.
-
-    Raises:
-        ModelFailed: none was computed.
-    """
-    found = iter(computed)
-    rows: list[Read | ImageFailure] = []
-    answers: list[Answer[R]] = []
-    failed: list[ModelFailed] = []
-    for place, row in enumerate(decoded):
-        if isinstance(row, ImageFailure):
-            rows.append(row)
-            continue
-        answer = next(found)
-        if isinstance(answer, Answer):
-            rows.append(row)
-            answers.append(answer)
-            continue
-        logger.error("request %s: the model failed on image %d", logged_as, place, exc_info=answer.__cause__)
-        rows.append(ImageFailure(name=row.frame.name, error=Problem.of(answer)))
-        failed.append(answer)
-    if failed and not answers:
-        raise failed[0]
-    ERRORS.labels(ModelFailed.kind).inc(len(failed))
-    return rows, answers
-
-
-def _explain_all(
-    readable: Sequence[Read],
-    answers: Sequence[Answer[Outputs]],
-    wish: Wish,
-    served: Model,
-    method: Method | None,
-    view: Waiting,
-    job: JobHandle | None,
-) -> list[ImageAnswer | ImageFailure]:
-    """One result for each image, in order. Where a method asks more of the model, all images' questions go together."""
-    manifest = served.bundle.manifest
-    outputs = [answer.outputs for answer in answers]
-    predictions = [predict(row.logits, manifest) for row in outputs]
-    for made, row in zip(predictions, outputs, strict=True):
-        observe_prediction(manifest.id, made.label, made.probabilities[made.label], energy(row.logits))
-    if method is None:
-        return [_answer(row, made, [], manifest) for row, made in zip(readable, predictions, strict=True)]
-    asked = [_targets(wish, row.file, made.label, manifest) for row, made in zip(readable, predictions, strict=True)]
-    questions = [
-        Question(row.item.pixels, output, wanted)
-        for row, output, wanted in zip(readable, outputs, asked, strict=True)
-        if not isinstance(wanted, UnknownTarget)
-    ]
-    told = job.progress if job else lambda share: None
-    each = served.costs.gradient if method.gradients else served.costs.forward
-    batch = max(1, min(64, int(_STEP_MS / each)))
-    found = iter(run_together(method, questions, view, wish.options, batch=batch, progress=told))
-    results: list[ImageAnswer | ImageFailure] = []
-    for row, made, wanted in zip(readable, predictions, asked, strict=True):
-        if isinstance(wanted, UnknownTarget):
-            ERRORS.labels(wanted.kind).inc()
-            results.append(ImageFailure(name=row.frame.name, error=Problem.of(wanted)))
-            continue
-        attributions = next(found)
-        EVALUATIONS.labels(manifest.id, method.name).inc(sum(a.evaluations for a in attributions))
-        shown = [_explanation(row, attribution, manifest, wish) for attribution in attributions]
-        results.append(_answer(row, made, shown, manifest))
-    return results
-
-
-def _targets(wish: Wish, file: int, predicted: str, manifest: Manifest) -> tuple[Target, ...] | UnknownTarget:
-    try:
-        return targets(wish.target[file if len(wish.target) > 1 else 0], wish.against, predicted, manifest)
-    except UnknownTarget as error:
-        return error
-
-
-def _answer(
-    row: Read, prediction: Prediction, explanations: list[ExplanationAnswer], manifest: Manifest
-) -> ImageAnswer:
-    region = row.item.region
-    return ImageAnswer(
-        name=row.frame.name,
-        label=prediction.label,
-        probabilities=prediction.probabilities,
-        findings={f.name: FindingAnswer(probability=f.probability, present=f.present) for f in prediction.findings},
-        region=(region.x, region.y, region.width, region.height),
-        explanations=explanations,
-        warnings=[*row.frame.warnings, *kind_warnings(row.frame, manifest.kind)],
-    )
-
-
-def _explanation(row: Read, attribution: Attribution, manifest: Manifest, wish: Wish) -> ExplanationAnswer:
-    picture = overlay_file(row.frame, row.item.region, attribution, wish.picture) if wish.overlay else None
-    return explanation_answer(attribution, manifest, picture, wish.saliency)
-
-
-def kind_warnings(frame: Frame, kind: Kind) -> list[str]:
-    """What speaks against this frame being of the kind that the model was made for."""
-    warnings: list[str] = []
-    if frame.modality is not None and frame.modality not in kind.modalities:
-        observe_unlike("modality")
-        expected = " or ".join(kind.modalities)
-        warnings.append(
-            f"not of this model's kind: the header gives another modality than {expected}; "
-            "do not rely on the prediction"
-        )
-    if frame.colour > kind.largest_colour:
-        observe_unlike("colour")
-        warnings.append(
-            f"not of this model's kind: a colour image, and the model is for {kind.description}; "
-            "do not rely on the prediction"
-        )
-    return warnings
-
-
-def observe(model: str, method: str, start: float, timing: dict[str, float], results: Sequence[object]) -> None:
-    """Count what a request, begun at `start` (`time.perf_counter`), took and gave."""
-    observe_stages(model, method, start, {stage: lasted for stage, lasted in timing.items() if stage != "total"})
-    failed = sum(isinstance(result, ImageFailure) for result in results)
-    IMAGES.labels(model, method, "ok").inc(len(results) - failed)
-    IMAGES.labels(model, method, "failed").inc(failed)

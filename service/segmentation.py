@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from service.batching import Answer
+from service.composing import Read, kind_warnings, observe, set_failed_aside
 from service.outlines import contours, mask_on_frame
-from service.pipeline import Pipeline, Read, Upload, kind_warnings, observe, set_failed_aside
+from service.pipeline import Pipeline, Upload
 from service.schemas import ImageFailure, ModelName, OutlineAnswer, SegmentationResult
 from service.segmenter import SegmentationManifest
 from service.types import Masks

@@ -17,11 +17,11 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
+from service.composing import JobHandle
 from service.dicomweb.archives import Archive
 from service.dicomweb.client import fetch_series, store_instances
 from service.dicomweb.multipart import Limits
 from service.instance_file import InstanceFile
-from service.pipeline import JobHandle
 from service.studies.patience import Patience
 from service.studies.queue import Made, Steps, StudyWorker
 from service.studies.rows import StudyRequest

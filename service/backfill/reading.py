@@ -20,10 +20,10 @@ from service.backfill.arrow import Table
 from service.backfill.files import Source, failed_row
 from service.backfill.ledger import keys_of
 from service.bundle import Kind
+from service.composing import kind_warnings
 from service.images.dicom import decode, describe, parse
 from service.images.reading import read_frames, sniff
 from service.images.tags import uid_of
-from service.pipeline import kind_warnings
 from service.preprocessing import prepare
 from service.types import Frame, Grey8, Item, PreprocessingSpec
 

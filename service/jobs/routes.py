@@ -9,10 +9,10 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 
+from service.composing import Wish
 from service.forms import PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
 from service.jobs.store import Job, JobStore
 from service.jobs.worker import JobWorker, request_of
-from service.pipeline import Wish
 from service.schemas import JobAnswer, Problem, Result
 
 _PATH = "/v1/explanations"

@@ -12,11 +12,12 @@ from typing import Any
 
 import anyio.to_thread
 
+from service.composing import JobHandle, Wish
 from service.errors import Cancelled, RadiolucentError
 from service.explainers.base import Options
 from service.jobs.store import ATTEMPTS, Job, JobStore
 from service.observability import JOBS, JOBS_WAITING, logger
-from service.pipeline import JobHandle, Pipeline, Upload, Wish
+from service.pipeline import Pipeline, Upload
 from service.schemas import Problem
 
 _IDLE_S = 0.5  # between looks for a job; another process may have stored it

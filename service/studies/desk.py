@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from service.answers import explanation_answer
+from service.composing import JobHandle
 from service.deidentify import deidentify
 from service.dicom_results import Results
 from service.dicom_results.instance import RESEARCH
@@ -20,7 +21,7 @@ from service.dicomweb.client import fetch_series, store_instances
 from service.dicomweb.multipart import Limits
 from service.instance_file import InstanceFile
 from service.observability import hashed_uid
-from service.pipeline import JobHandle, Pipeline
+from service.pipeline import Pipeline
 from service.schemas import FindingAnswer, ModelName
 from service.series.answer import SeriesAnswer
 from service.series.reading import Series

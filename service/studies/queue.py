@@ -17,6 +17,7 @@ from time import monotonic
 
 import anyio.to_thread
 
+from service.composing import JobHandle
 from service.errors import (
     Cancelled,
     Poisoned,
@@ -27,7 +28,6 @@ from service.errors import (
 )
 from service.instance_file import InstanceFile
 from service.observability import STUDIES, STUDIES_WAITING, logger
-from service.pipeline import JobHandle
 from service.schemas import Problem
 from service.studies.claims import Name
 from service.studies.patience import Patience

@@ -1,0 +1,206 @@
+"""From what a model computed to one result for each image: predictions, maps, warnings, failures in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from service.answers import explanation_answer
+from service.batching import Answer, Rows
+from service.bundle import Kind, Manifest
+from service.errors import ModelFailed, UnknownTarget
+from service.explainers import targets
+from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
+from service.observability import ERRORS, EVALUATIONS, IMAGES, logger
+from service.observability.drift import observe_prediction, observe_unlike
+from service.observability.stages import observe_stages
+from service.prediction import Prediction, energy, predict
+from service.registry import Model
+from service.rendering import overlay_file
+from service.scheduling import Waiting
+from service.schemas import ExplanationAnswer, FindingAnswer, ImageAnswer, ImageFailure, Problem
+from service.types import Attribution, Encoding, Frame, Item, Outputs, Picture, Target
+
+R = TypeVar("R", bound=Rows)
+_STEP_MS = 60.0  # that a step of a slow method holds the engine, where nobody makes it stop
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be explained.
+
+    `method` None explains nothing, an empty one by the model's default method. `target` is one for all files, or one
+    for each.
+    """
+
+    method: str | None = None
+    target: tuple[str, ...] = ("predicted",)
+    against: str | None = None
+    overlay: bool = False
+    picture: Picture = "png"
+    saliency: Encoding = "numbers"
+    options: Options = DEFAULTS
+
+
+@dataclass(frozen=True, slots=True)
+class JobHandle:
+    """How work that nobody waits for tells its share done (0..1, from any thread), and hears that it may stop."""
+
+    progress: Callable[[float], None]
+    cancelled: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A frame of the file number `file`."""
+
+    file: int
+    frame: Frame
+    item: Item
+
+
+def set_failed_aside(
+    decoded: Sequence[Read | ImageFailure], computed: Sequence[Answer[R] | ModelFailed], logged_as: str
+) -> tuple[list[Read | ImageFailure], list[Answer[R]]]:
+    """Tell the images that a model computed from those that it could not, which the log names by request and place.
+
+    Args:
+        decoded: one row for each image or frame of the request.
+        computed: one for each `Read` of them, in order.
+        logged_as: the request's id, for the log; of a job's, which opens its result, no more than the beginning.
+
+    Returns:
+        `decoded` with a failure in the place of each image that was not computed, and the answers of the others.
+
+    Raises:
+        ModelFailed: none was computed.
+    """
+    found = iter(computed)
+    rows: list[Read | ImageFailure] = []
+    answers: list[Answer[R]] = []
+    failed: list[ModelFailed] = []
+    for place, row in enumerate(decoded):
+        if isinstance(row, ImageFailure):
+            rows.append(row)
+            continue
+        answer = next(found)
+        if isinstance(answer, Answer):
+            rows.append(row)
+            answers.append(answer)
+            continue
+        logger.error("request %s: the model failed on image %d", logged_as, place, exc_info=answer.__cause__)
+        rows.append(ImageFailure(name=row.frame.name, error=Problem.of(answer)))
+        failed.append(answer)
+    if failed and not answers:
+        raise failed[0]
+    ERRORS.labels(ModelFailed.kind).inc(len(failed))
+    return rows, answers
+
+
+def explain_all(
+    readable: Sequence[Read],
+    answers: Sequence[Answer[Outputs]],
+    wish: Wish,
+    served: Model,
+    method: Method | None,
+    view: Waiting,
+    job: JobHandle | None,
+) -> list[ImageAnswer | ImageFailure]:
+    """One result for each image, in order. Where a method asks more of the model, all images' questions go together.
+
+    Args:
+        readable: the images that were computed.
+        answers: their outputs, in order.
+        wish: what to explain.
+        served: the model.
+        method: that is wished; None explains nothing.
+        view: the model, as an explanation may use it.
+        job: told how far it is, where nobody waits.
+
+    Raises:
+        DeadlineTooShort, BudgetTooSmall: of the method's.
+        Cancelled: `view` says so.
+    """
+    manifest = served.bundle.manifest
+    outputs = [answer.outputs for answer in answers]
+    predictions = [predict(row.logits, manifest) for row in outputs]
+    for made, row in zip(predictions, outputs, strict=True):
+        observe_prediction(manifest.id, made.label, made.probabilities[made.label], energy(row.logits))
+    if method is None:
+        return [_answer(row, made, [], manifest) for row, made in zip(readable, predictions, strict=True)]
+    asked = [_targets(wish, row.file, made.label, manifest) for row, made in zip(readable, predictions, strict=True)]
+    questions = [
+        Question(row.item.pixels, output, wanted)
+        for row, output, wanted in zip(readable, outputs, asked, strict=True)
+        if not isinstance(wanted, UnknownTarget)
+    ]
+    told = job.progress if job else lambda share: None
+    each = served.costs.gradient if method.gradients else served.costs.forward
+    batch = max(1, min(64, int(_STEP_MS / each)))
+    found = iter(run_together(method, questions, view, wish.options, batch=batch, progress=told))
+    results: list[ImageAnswer | ImageFailure] = []
+    for row, made, wanted in zip(readable, predictions, asked, strict=True):
+        if isinstance(wanted, UnknownTarget):
+            ERRORS.labels(wanted.kind).inc()
+            results.append(ImageFailure(name=row.frame.name, error=Problem.of(wanted)))
+            continue
+        attributions = next(found)
+        EVALUATIONS.labels(manifest.id, method.name).inc(sum(a.evaluations for a in attributions))
+        shown = [_explanation(row, attribution, manifest, wish) for attribution in attributions]
+        results.append(_answer(row, made, shown, manifest))
+    return results
+
+
+def _targets(wish: Wish, file: int, predicted: str, manifest: Manifest) -> tuple[Target, ...] | UnknownTarget:
+    try:
+        return targets(wish.target[file if len(wish.target) > 1 else 0], wish.against, predicted, manifest)
+    except UnknownTarget as error:
+        return error
+
+
+def _answer(
+    row: Read, prediction: Prediction, explanations: list[ExplanationAnswer], manifest: Manifest
+) -> ImageAnswer:
+    region = row.item.region
+    return ImageAnswer(
+        name=row.frame.name,
+        label=prediction.label,
+        probabilities=prediction.probabilities,
+        findings={f.name: FindingAnswer(probability=f.probability, present=f.present) for f in prediction.findings},
+        region=(region.x, region.y, region.width, region.height),
+        explanations=explanations,
+        warnings=[*row.frame.warnings, *kind_warnings(row.frame, manifest.kind)],
+    )
+
+
+def _explanation(row: Read, attribution: Attribution, manifest: Manifest, wish: Wish) -> ExplanationAnswer:
+    picture = overlay_file(row.frame, row.item.region, attribution, wish.picture) if wish.overlay else None
+    return explanation_answer(attribution, manifest, picture, wish.saliency)
+
+
+def kind_warnings(frame: Frame, kind: Kind) -> list[str]:
+    """What speaks against this frame being of the kind that the model was made for."""
+    warnings: list[str] = []
+    if frame.modality is not None and frame.modality not in kind.modalities:
+        observe_unlike("modality")
+        expected = " or ".join(kind.modalities)
+        warnings.append(
+            f"not of this model's kind: the header gives another modality than {expected}; "
+            "do not rely on the prediction"
+        )
+    if frame.colour > kind.largest_colour:
+        observe_unlike("colour")
+        warnings.append(
+            f"not of this model's kind: a colour image, and the model is for {kind.description}; "
+            "do not rely on the prediction"
+        )
+    return warnings
+
+
+def observe(model: str, method: str, start: float, timing: dict[str, float], results: Sequence[object]) -> None:
+    """Count what a request, begun at `start` (`time.perf_counter`), took and gave."""
+    observe_stages(model, method, start, {stage: lasted for stage, lasted in timing.items() if stage != "total"})
+    failed = sum(isinstance(result, ImageFailure) for result in results)
+    IMAGES.labels(model, method, "ok").inc(len(results) - failed)
+    IMAGES.labels(model, method, "failed").inc(failed)
