@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from service.errors import RadiolucentError
+from service.commands import run_command
 
 _DESCRIPTION = """\
 Explain every image of an archive. Research use only: not a medical device. A saliency map is evidence for a prediction,
@@ -38,20 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{' and '.join(absent)} not installed: pip install 'radiolucent[backfill]'")
     from service.backfill.command import backfill
 
-    try:
-        backfill(arguments)
-    except ValidationError as error:
-        message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        message = f"{error.filename}: {error.strerror}"
-    except RadiolucentError as error:
-        message = str(error)
-    except KeyboardInterrupt:
-        message = "stopped; the same command goes on from here"
-    else:
-        return 0
-    sys.stderr.write(f"{parser.prog}: error: {message}\n")
-    return 2
+    return run_command(parser.prog, lambda: backfill(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

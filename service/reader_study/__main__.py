@@ -10,9 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 
-from pydantic import ValidationError
-
-from service.errors import RadiolucentError
+from service.commands import run_command
 from service.reader_study.rows import open_database
 from service.reader_study.store import Study, StudyStore
 from service.settings import Settings
@@ -34,21 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     engine = open_database(Settings().reader_studies)
     try:
-        arguments.run(StudyStore(engine), arguments)
-    except ValidationError as error:
-        message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-        message = f"{error.filename}: {error.strerror}"
-    except RadiolucentError as error:
-        message = str(error)
-    except KeyboardInterrupt:
-        message = "stopped; the same command goes on from here"
-    else:
-        return 0
+        return run_command(parser.prog, lambda: arguments.run(StudyStore(engine), arguments))
     finally:
         engine.dispose()
-    sys.stderr.write(f"{parser.prog}: error: {message}\n")
-    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
