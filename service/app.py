@@ -8,15 +8,18 @@ import logging
 import os
 import socket
 import sys
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 gc.disable()  # while modules are loaded: it would find nothing, in a sixth of the time that they take
 
-from service.metrics_folder import metrics_folder
+from service.server_folder import metrics_folder, server_folder
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-os.environ.update(metrics_folder(os.environ))
+_FOLDER = server_folder(os.environ)
+if _FOLDER is not None:
+    os.environ.update(metrics_folder(_FOLDER))
+
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import bentoml
@@ -35,7 +38,12 @@ from service.observability.requests import Observed
 from service.observability.traces import set_up_traces
 from service.pipeline import Pipeline
 from service.settings import Settings
+from service.shared_graphs import forget_graphs
 from service.site_key import read_site_key
+from service.workers import cores_here, count_workers, cuda_devices, device_of, share
+
+if TYPE_CHECKING:
+    from circus.watcher import Watcher
 
 _LOOK_S = 1.0  # between the supervisor's looks after its workers
 
@@ -43,10 +51,18 @@ _LOOK_S = 1.0  # between the supervisor's looks after its workers
 def look_after_workers() -> None:
     """Have BentoML's supervisor replace a dead worker within a second: it looks every ten, and has no option for it.
 
+    In a container it replaces none, so that the container ends with its only one; of several the others would go on.
     The supervisor imports the service before it makes its arbiter.
     """
-    if not isinstance(circus.create_standalone_arbiter, partial):
-        circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=_LOOK_S)
+    make = circus.create_standalone_arbiter
+
+    def make_watchful(watchers: list[Watcher], **options: Any) -> Any:  # noqa: ANN401 - circus has no types
+        for watcher in watchers:
+            watcher.respawn = watcher.respawn or watcher.numprocesses > 1
+        return make(watchers, check_delay=_LOOK_S, **options)
+
+    if make.__module__ != __name__:
+        circus.create_standalone_arbiter = make_watchful
 
 
 def _version() -> str:
@@ -81,6 +97,9 @@ _check_door()
 use_connections()
 look_after_workers()
 api = make_api(_version())
+_CORES, _DEVICES = cores_here(), cuda_devices(os.environ)
+_WORKERS = count_workers(Settings(), _DEVICES, _CORES)
+_SHARED = _FOLDER if _WORKERS > 1 else None
 if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's logs: this is one, or its supervisor
     set_up_logs(Settings().log_format)
 
@@ -88,7 +107,7 @@ if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's
 # BentoML's own log lines, metrics and spans hold the path that was sent: ours are in service.observability.
 @bentoml.service(
     name="radiolucent",
-    workers=1,
+    workers=_WORKERS,
     traffic={"timeout": 300},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
@@ -99,11 +118,13 @@ class Radiolucent:
     """Loads and warms up every bundle before the server accepts requests."""
 
     def __init__(self) -> None:
-        settings = Settings()
+        worker = bentoml.server_context.worker_index or 1
+        os.environ.update(device_of(worker, _WORKERS, _DEVICES))
+        settings = share(Settings(), worker, _WORKERS, _CORES)
         self._send_last_spans = set_up_traces(_version())
         api.state.gate = Gate(settings, read_site_key(settings.site_key))
         Connection.stall_s = settings.stall_s
-        api.state.pipeline = Pipeline(settings)
+        api.state.pipeline = Pipeline(settings, _SHARED)
         set_up_jobs(api, settings)
         gc.collect()
         gc.freeze()  # modules and models stay: collections while DICOM objects are made need not go through them
@@ -120,6 +141,8 @@ class Radiolucent:
         await api.state.desk.stop()
         await api.state.job_worker.stop()
         await anyio.to_thread.run_sync(self._send_last_spans)
+        if _SHARED is not None:
+            await anyio.to_thread.run_sync(forget_graphs, _SHARED)
 
 
 # BentoML's protocol describes an instance where a class is meant.

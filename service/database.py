@@ -14,7 +14,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from time import time
 
-from sqlalchemy import Column, ColumnElement, Engine, Float, Integer, String, Table, create_engine, event, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    or_,
+    select,
+)
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import DBAPIError
 
@@ -110,6 +124,16 @@ def connect(url: str, file: str) -> Engine:
     return engine
 
 
+def make_tables(engine: Engine, metadata: MetaData) -> None:
+    """Make the tables that are missing; processes that start together may each find them so, and one be first."""
+    for table in metadata.sorted_tables:
+        try:
+            table.create(engine, checkfirst=True)
+        except DBAPIError:
+            if not inspect(engine).has_table(table.name):
+                raise
+
+
 def is_storage_full(error: BaseException) -> bool:
     """Whether a file, SQLite or PostgreSQL had no room left on the disk."""
     if isinstance(error, OSError):
@@ -134,7 +158,7 @@ def _prepare_sqlite(connection: object, record: object) -> None:
     `synchronous=FULL` flushes the log with every commit; SQLite may have been built with less.
     """
     cursor = connection.cursor()  # pyright: ignore[reportAttributeAccessIssue] - DBAPI, which has no type
-    for pragma in ("journal_mode=WAL", "busy_timeout=10000", "secure_delete=ON", "foreign_keys=ON", "synchronous=FULL"):
+    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "secure_delete=ON", "foreign_keys=ON", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.bundle import Bundle, Reduced
 from service.errors import GoldenSampleMismatch
+from service.shared_graphs import save_to, shared_graph
 from service.types import Float, Grey8, Outputs
 
 if TYPE_CHECKING:
@@ -132,7 +134,13 @@ def _run(
 
 
 def open_engine(
-    bundle: Bundle, *, threads: int = 0, device: str = "auto", precision: str = "fp32", gradients: bool = True
+    bundle: Bundle,
+    *,
+    threads: int = 0,
+    device: str = "auto",
+    precision: str = "fp32",
+    gradients: bool = True,
+    folder: Path | None = None,
 ) -> Engine:
     """Load a bundle's graphs, warm them up and check them on the golden sample.
 
@@ -143,19 +151,21 @@ def open_engine(
         precision: `fp32`, `int8`, `fp16`, or `auto`: int8 on a CPU and fp16 on CUDA, where the bundle has it and its
             golden sample is reproduced. int8 always runs on the CPU; gradients are always computed in float32.
         gradients: also load the gradient graph, where the bundle has one: it takes as much memory as the other.
+        folder: of a server whose workers share their weights (`service.shared_graphs`).
 
     Raises:
         GoldenSampleMismatch: this machine computes something else than the exporter did, or the bundle has no graph of
             this precision.
     """
-    full = open_graph(bundle.graph, threads=threads, device=device)
+    opening = partial(open_graph, threads=threads, folder=folder)
+    full = opening(bundle.graph, device=device)
     graph = bundle.gradients if gradients else None
-    backwards = open_graph(graph, threads=threads, device=device).session if graph else None
+    backwards = opening(graph, device=device).session if graph else None
     engine = Engine(full.session, full.provider, backwards)
     reduced = _reduced(precision, full.provider)
     graph = {"int8": bundle.int8, "fp16": bundle.fp16}[reduced] if reduced else None
     if reduced and graph:
-        opened = open_graph(graph, threads=threads, device="cpu" if reduced == "int8" else device)
+        opened = opening(graph, device="cpu" if reduced == "int8" else device)
         cheaper = Engine(opened.session, opened.provider, backwards, reduced)
         try:
             check_golden(bundle, cheaper)
@@ -223,26 +233,44 @@ def _judge(bundle: Bundle, deviation: float, tolerance: float, provider: str) ->
         raise GoldenSampleMismatch(f"bundle {name}: the golden sample deviates by {deviation:.2g} on {provider}")
 
 
-def open_graph(graph: Path, *, threads: int = 0, device: str = "auto") -> Engine:
+def open_graph(graph: Path, *, threads: int = 0, device: str = "auto", folder: Path | None = None) -> Engine:
     """Load a graph that no bundle vouches for yet; arguments as in `open_engine`."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
+    options = _options(threads)
+    wanted = ["CPUExecutionProvider"]
+    if device != "cpu" and _has_cuda():
+        onnxruntime.preload_dlls()
+        wanted.insert(0, "CUDAExecutionProvider")
+    elif folder is not None and (shared := shared_graph(graph, folder, partial(_save, graph, threads))):
+        graph = shared
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(graph, options, providers=wanted)
+    provider: Provider = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+    if device == "cuda" and provider != "cuda":
+        raise RuntimeError("RADIOLUCENT_DEVICE is cuda, but ONNX Runtime cannot use a CUDA device here")
+    return Engine(session, provider)
+
+
+def _options(threads: int) -> Any:  # noqa: ANN401 - onnxruntime.SessionOptions, which has no type
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Threads that spin after a call take the core from decoding and encoding, and gain next to nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted = ["CPUExecutionProvider"]
-    if device != "cpu" and _has_cuda():
-        onnxruntime.preload_dlls()
-        wanted.insert(0, "CUDAExecutionProvider")
-    session = onnxruntime.InferenceSession(graph, options, providers=wanted)
-    provider: Provider = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
-    if device == "cuda" and provider != "cuda":
-        raise RuntimeError("RADIOLUCENT_DEVICE is cuda, but ONNX Runtime cannot use a CUDA device here")
-    return Engine(session, provider)
+    return options
+
+
+def _save(graph: Path, threads: int, path: Path) -> None:
+    import onnxruntime
+
+    options = _options(threads)
+    save_to(options, path)
+    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _has_cuda() -> bool:

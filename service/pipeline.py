@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
@@ -44,9 +45,14 @@ class Upload:
 
 
 class Pipeline:
-    """All models of this process with their batchers."""
+    """All models of this process with their batchers.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: of the service.
+        folder: of the server, where several workers share their weights (`service.shared_graphs`).
+    """
+
+    def __init__(self, settings: Settings, folder: Path | None = None) -> None:
         self.settings = settings
         self.registry: Registry = load_models(
             settings.models,
@@ -54,6 +60,7 @@ class Pipeline:
             device=settings.device,
             precision=settings.precision,
             keys=settings.model_keys,
+            shared=folder,
         )
         self._engine = EngineThread()
         self._lanes = {priority: Lane(self._engine, priority) for priority in (PREDICTION, EXPLANATION, JOB)}

@@ -89,11 +89,18 @@ class Registry:
 
 
 def load_models(
-    folder: Path, *, threads: int, device: str, precision: str = "fp32", keys: Sequence[Path] = ()
+    folder: Path,
+    *,
+    threads: int,
+    device: str,
+    precision: str = "fp32",
+    keys: Sequence[Path] = (),
+    shared: Path | None = None,
 ) -> Registry:
     """Open every bundle below `folder`, warmed up; one that is not what it claims is refused, the rest are served.
 
-    Where `keys` (files of public keys) are given, one of them must have signed it.
+    Where `keys` (files of public keys) are given, one of them must have signed it. `shared` is the folder of a server
+    whose workers share their weights (`service.shared_graphs`).
     """
     models: dict[str, Model] = {}
     segmenters: dict[str, Segmenter] = {}
@@ -102,14 +109,14 @@ def load_models(
         try:
             check_signature(path, keys)
             if is_segmentation(path):
-                opened = open_segmenter(path, threads=threads, device=device)
+                opened = open_segmenter(path, threads=threads, device=device, folder=shared)
                 _check_new(path, opened.manifest.id, (*models, *segmenters))
                 segmenters[opened.manifest.id] = opened
                 _announce(opened.manifest, opened.provider, "fp32")
                 continue
             bundle = read_bundle(path)
             _check_new(path, bundle.manifest.id, (*models, *segmenters))
-            engine = open_engine(bundle, threads=threads, device=device, precision=precision)
+            engine = open_engine(bundle, threads=threads, device=device, precision=precision, folder=shared)
         except BundleError as error:
             refused[path.name] = str(error)
             logger.error("refused %s", error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -80,7 +80,10 @@ class Settings(AccessSettings):
     Attributes:
         models: folder whose sub-folders are bundles.
         model_keys: files of Ed25519 public keys, as a JSON list; bundles that none of them has signed are refused.
-        threads: threads of one ONNX Runtime call on the CPU; 0 is one for each core.
+        workers: processes that answer requests, or `auto`: one for each CUDA device, without any one for every four
+            cores. Several take the CUDA devices of `CUDA_VISIBLE_DEVICES` in turn. What is said below of a queue, and
+            of a caller's rate, holds for each worker.
+        threads: threads of one ONNX Runtime call on the CPU; 0 is one for each core, or a worker's part of them.
         max_batch: most images in one forward pass.
         max_queue: images that may wait for a model; beyond it requests are answered 503.
         max_images: most files in one request.
@@ -118,6 +121,7 @@ class Settings(AccessSettings):
 
     models: Path = SHIPPED_MODELS
     model_keys: tuple[Path, ...] = ()
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
     threads: int = Field(default=0, ge=0)
     max_batch: int = Field(default=64, ge=1, le=256)
     max_queue: int = Field(default=1024, ge=1)

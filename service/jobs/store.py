@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
 )
 
-from service.database import Leases, connect, lease_columns, new_id
+from service.database import Leases, connect, lease_columns, make_tables, new_id
 from service.errors import Overloaded, UnknownJob
 
 Status = Literal["queued", "running", "done", "failed"]
@@ -79,7 +79,7 @@ class JobStore:
         self._engine = connect(url, "jobs.sqlite")
         self._leases = Leases(self._engine, _jobs, lease)
         self._ttl, self._limit = ttl, limit
-        _metadata.create_all(self._engine)
+        make_tables(self._engine, _metadata)
 
     def add(self, request: str, files: Sequence[tuple[str, bytes]]) -> Job:
         """Store a new job: its request as JSON, and its files by name.

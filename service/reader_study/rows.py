@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from service.database import connect
+from service.database import connect, make_tables
 
 _ID = String(43)
 _metadata = MetaData()
@@ -80,5 +80,5 @@ def open_database(url: str) -> Engine:
         url: SQLAlchemy URL; empty for an SQLite file in the user's state folder.
     """
     engine = connect(url, "reader-studies.sqlite")
-    _metadata.create_all(engine)
+    make_tables(engine, _metadata)
     return engine

@@ -15,7 +15,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.database import connect, new_id, private_folder
+from service.database import connect, make_tables, new_id, private_folder
 from service.errors import Overloaded, UnknownJob
 from service.instance_file import InstanceFile
 from service.studies.claims import StudyClaims, discard
@@ -46,7 +46,7 @@ class StudyStore:
         self.folder.chmod(0o700)
         self.lease, self._limit, self._max_bytes = lease, limit, max_bytes
         self.claims = StudyClaims(self._engine, self.folder, lease=lease, ttl=ttl)
-        metadata.create_all(self._engine)
+        make_tables(self._engine, metadata)
 
     def submit(self, request: StudyRequest, key: str, label: str = "") -> StudyJob:
         """Accept a series to be fetched; it is on disk when this returns.

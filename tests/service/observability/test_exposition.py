@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics_folder import metrics_folder
+from service.server_folder import server_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = """
@@ -77,8 +77,8 @@ def test_workers_add_up_and_a_killed_one_leaves_no_gauge(tmp_path):
 def test_every_server_has_a_folder_of_its_own_and_folders_of_the_dead_go(tmp_path):
     shared = tmp_path / "prometheus_multiproc_dir"
     program = (
-        "import os, sys\nfrom service.metrics_folder import metrics_folder\n"
-        "print(metrics_folder({'PROMETHEUS_MULTIPROC_DIR': sys.argv[1]})['PROMETHEUS_MULTIPROC_DIR'])"
+        "import os, sys\nfrom service.server_folder import server_folder\n"
+        "print(server_folder({'PROMETHEUS_MULTIPROC_DIR': sys.argv[1]}))"
     )
     # A supervisor of two workers, and after it another.
     supervisor = (
@@ -93,9 +93,10 @@ def test_every_server_has_a_folder_of_its_own_and_folders_of_the_dead_go(tmp_pat
     first, same = folders()
     assert first == same
     assert first.stat().st_mode & 0o777 == 0o700
-    mine = Path(metrics_folder({"PROMETHEUS_MULTIPROC_DIR": str(shared)})["PROMETHEUS_MULTIPROC_DIR"])
+    mine = server_folder({"PROMETHEUS_MULTIPROC_DIR": str(shared)})
     second, _ = folders()
     assert len({first, second, mine}) == 3
     assert not first.exists()
+    assert mine is not None
     assert mine.is_dir()
-    assert metrics_folder({}) == {}
+    assert server_folder({}) is None

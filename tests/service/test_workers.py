@@ -1,0 +1,210 @@
+"""Several worker processes of one real server, and what each has of the machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from bright import png
+from prometheus_client.parser import text_string_to_metric_families
+from serving import ROOT, Service, free_port
+
+from service.bundle import read_bundle
+from service.engine import open_engine
+from service.settings import SHIPPED_MODELS, ScpSettings, Settings
+from service.shared_graphs import forget_graphs, shared_graph
+from service.workers import count_workers, cuda_devices, device_of, share
+
+BRAIN = SHIPPED_MODELS / "brain-mri-resnet50"
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "devices", "cores", "expected"),
+    [
+        (3, "auto", (), 2, 3),
+        ("auto", "auto", (), 2, 1),
+        ("auto", "auto", (), 16, 4),
+        ("auto", "auto", ("0", "1"), 64, 2),
+        ("auto", "cpu", ("0", "1"), 64, 16),
+    ],
+)
+def test_workers_are_as_many_as_set_or_as_the_machine_feeds(workers, device, devices, cores, expected):
+    assert count_workers(Settings(workers=workers, device=device), devices, cores) == expected
+
+
+def test_a_worker_has_its_part_of_the_cores_and_the_first_alone_the_port():
+    settings = Settings(scp=ScpSettings(enabled=True, callers=("MODALITY",)))
+    first, second = (share(settings, worker, 2, 16) for worker in (1, 2))
+    assert (first.threads, first.decode_threads) == (8, 4)
+    assert (first.scp.enabled, second.scp.enabled) == (True, False)
+    assert share(settings, 1, 5, 2).threads == 1
+    assert share(Settings(threads=3, decode_threads=2), 1, 2, 16) == Settings(threads=3, decode_threads=2)
+
+
+def test_workers_take_the_devices_in_turn(tmp_path):
+    devices = cuda_devices({"CUDA_VISIBLE_DEVICES": "2, GPU-5ef"}, tmp_path)
+    taken = [device_of(worker, 3, devices)["CUDA_VISIBLE_DEVICES"] for worker in (1, 2, 3)]
+    assert taken == ["2", "GPU-5ef", "2"]
+    assert device_of(1, 1, devices) == {}
+    assert device_of(1, 2, ()) == {}
+
+
+def test_devices_are_the_drivers_where_none_are_named(tmp_path):
+    for bus in ("0000:17:00.0", "0000:65:00.0"):
+        (tmp_path / bus).mkdir()
+    assert cuda_devices({}, tmp_path) == ("0", "1")
+    assert cuda_devices({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == ()
+    assert cuda_devices({}, tmp_path / "none") == ()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_shared_graph_computes_bit_for_bit_the_same(tmp_path, precision):
+    bundle = read_bundle(BRAIN)
+    own = open_engine(bundle, threads=1, device="cpu", precision=precision)
+    made, mapped = (
+        open_engine(bundle, threads=1, device="cpu", precision=precision, folder=tmp_path) for _ in range(2)
+    )
+    images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 1), np.uint8)
+    outputs = bundle.manifest.graph.outputs
+    expected = own.run(images, outputs)
+    weights = np.ones((1, expected.logits.shape[1]), np.float32)
+    gradient = own.gradient(images[:1, ..., 0].astype(np.float32), weights)
+    for engine in (made, mapped):
+        found = engine.run(images, outputs)
+        assert np.array_equal(found.logits, expected.logits)
+        assert np.array_equal(found.cam, expected.cam)
+        assert all(np.array_equal(found.more[name], expected.more[name]) for name in outputs)
+        assert np.array_equal(engine.gradient(images[:1, ..., 0].astype(np.float32), weights), gradient)
+
+
+def test_a_graph_is_made_once_anew_after_it_was_deleted_and_not_where_there_is_no_room(tmp_path, caplog):
+    made: list[Path] = []
+
+    def save(path: Path) -> None:
+        made.append(path)
+        path.write_bytes(b"graph")
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"gra")
+        raise RuntimeError("no space left on the device")
+
+    graph = BRAIN / "model.onnx"
+    assert shared_graph(graph, tmp_path, fail) is None
+    assert "do not share" in caplog.text
+    places = [shared_graph(graph, tmp_path, save) for _ in range(2)]
+    assert len(made) == 1
+    assert places[0] == places[1]
+    assert places[0].read_bytes() == b"graph"
+    forget_graphs(tmp_path)
+    assert not places[0].exists()
+    assert shared_graph(graph, tmp_path, save) == places[0]
+    assert len(made) == 2
+
+
+STORES = """
+import sys
+from pathlib import Path
+from service.jobs.store import JobStore
+from service.reader_study.rows import open_database
+from service.studies.store import StudyStore
+sys.stdin.readline()
+JobStore(sys.argv[1], lease=5, ttl=60, limit=9)
+StudyStore(sys.argv[1], Path(sys.argv[2]), lease=5, ttl=60, limit=9)
+open_database(sys.argv[1])
+"""
+
+
+def test_workers_that_start_together_make_the_tables_together(database, tmp_path):
+    command = [sys.executable, "-c", STORES, database, str(tmp_path / "studies")]
+    workers = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(6)]
+    time.sleep(2)  # for their imports: the race is closest then
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write(b"\n")
+        worker.stdin.flush()
+    assert [worker.communicate(timeout=60)[1].decode()[-300:] for worker in workers] == [""] * 6
+    assert [worker.returncode for worker in workers] == [0] * 6
+
+
+@pytest.fixture
+def service(tmp_path):
+    scp = ScpSettings(enabled=True, callers=("MODALITY",), port=free_port())
+    settings = {
+        "RADIOLUCENT_WORKERS": "2",
+        "RADIOLUCENT_SCP": scp.model_dump_json(),
+        "RADIOLUCENT_ARCHIVES": '{"pacs": {"url": "http://127.0.0.1:9/dicom-web"}}',
+        "HOME": str(tmp_path),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "BENTOML_HOME": str(tmp_path / "bentoml"),
+    }
+    service = Service(free_port(), tmp_path / "log.txt", settings)
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def workers_of(service: Service) -> list[psutil.Process]:
+    living = [child for child in service.supervisor.children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in living if "_bentoml_impl.worker.service" in child.cmdline()]
+
+
+def serving(service: Service) -> set[str]:
+    """Process ids of the workers that have loaded the brain model, as metrics tell."""
+    families = text_string_to_metric_families(httpx.get(f"{service.address}/metrics").text)
+    samples = [s for family in families for s in family.samples if s.name == "radiolucent_model_info"]
+    return {s.labels["pid"] for s in samples if s.labels["model"] == BRAIN.name}
+
+
+def until(condition, patience_s: float = 60.0) -> None:
+    end = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def listening(worker: psutil.Process) -> set[int]:
+    return {c.laddr.port for c in worker.net_connections() if c.status == "LISTEN"}
+
+
+def mapped_weights(worker: psutil.Process) -> set[str]:
+    return {m.path for m in worker.memory_maps() if m.path.endswith("model.weights")}
+
+
+@pytest.mark.server
+def test_two_workers_share_weights_port_and_jobs_and_one_that_is_killed_is_replaced(service, tmp_path):
+    until(lambda: len(serving(service)) == 2)
+    first, second = workers_of(service)
+    assert mapped_weights(first) == mapped_weights(second) != set()
+    until(lambda: len(listening(first) ^ listening(second)) == 1)  # C-STORE's
+    everywhere = listening(first) & listening(second)
+
+    image = png(np.full((64, 64), 80, np.uint8))
+    form = {"data": {"model": BRAIN.name, "method": "occlusion"}, "files": {"images": ("a.png", image)}}
+    location = httpx.post(f"{service.address}/v1/jobs", timeout=30, **form).headers["Location"]
+    (victim,) = [worker for worker in (first, second) if listening(worker) > everywhere]
+    ports = listening(victim)
+    os.kill(victim.pid, signal.SIGKILL)
+    until(lambda: len(serving(service) - {str(victim.pid)}) == 2)
+    new = [worker for worker in workers_of(service) if worker.pid not in (first.pid, second.pid)]
+    assert len(new) == 1
+    until(lambda: listening(new[0]) == ports)
+
+    def answers() -> set[str]:  # new connections, so that either worker is asked
+        return {httpx.get(service.address + location).json()["status"] for _ in range(8)}
+
+    until(lambda: answers() == {"succeeded"})
+
+    weights = [Path(path) for path in mapped_weights(new[0])]
+    assert all(path.exists() for path in weights)
+    service.stop(signal.SIGTERM)
+    assert not any(path.exists() for path in weights)
