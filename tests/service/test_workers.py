@@ -184,13 +184,13 @@ def mapped_weights(worker: psutil.Process) -> set[str]:
 def test_two_workers_share_weights_port_and_jobs_and_one_that_is_killed_is_replaced(service, tmp_path):
     until(lambda: len(serving(service)) == 2)
     first, second = workers_of(service)
-    assert mapped_weights(first) == mapped_weights(second) != set()
+    until(lambda: len(mapped_weights(first) & mapped_weights(second)) == 3)  # two classifiers, one segmenter
     until(lambda: len(listening(first) ^ listening(second)) == 1)  # C-STORE's
     everywhere = listening(first) & listening(second)
 
     image = png(np.full((64, 64), 80, np.uint8))
     form = {"data": {"model": BRAIN.name, "method": "occlusion"}, "files": {"images": ("a.png", image)}}
-    location = httpx.post(f"{service.address}/v1/jobs", timeout=30, **form).headers["Location"]
+    location = httpx.post(f"{service.address}/v1/explanations", timeout=30, **form).headers["Location"]
     (victim,) = [worker for worker in (first, second) if listening(worker) > everywhere]
     ports = listening(victim)
     os.kill(victim.pid, signal.SIGKILL)
@@ -205,6 +205,7 @@ def test_two_workers_share_weights_port_and_jobs_and_one_that_is_killed_is_repla
     until(lambda: answers() == {"succeeded"})
 
     weights = [Path(path) for path in mapped_weights(new[0])]
+    assert len(weights) == 3
     assert all(path.exists() for path in weights)
     service.stop(signal.SIGTERM)
     assert not any(path.exists() for path in weights)
