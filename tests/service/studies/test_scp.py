@@ -10,6 +10,7 @@ import threading
 import time
 from io import BytesIO
 from pathlib import Path
+from socketserver import BaseServer
 
 import numpy as np
 import pytest
@@ -60,6 +61,12 @@ class Door:
     def close(self) -> None:
         self.scp.stop()
         self.store.close()
+
+
+@pytest.fixture(autouse=True)
+def prompt(monkeypatch):
+    """pynetdicom's server looks every half second whether it is to stop; here more often."""
+    monkeypatch.setattr(BaseServer.serve_forever, "__defaults__", (0.01,))
 
 
 @pytest.fixture
