@@ -19,7 +19,7 @@ from service.settings import SHIPPED_MODELS
 BUNDLE = read_bundle(SHIPPED_MODELS / "retinal-oct-oculusnet")
 MANIFEST = BUNDLE.manifest
 NAMES = list(offered(MANIFEST))
-BUDGETS = {"shap": 60, "kernelshap": 80, "rise": 70, "lime": 70, "integrated_gradients": 6, "occlusion": 36}
+BUDGETS = {"shap": 40, "kernelshap": 80, "rise": 40, "lime": 40, "integrated_gradients": 6, "occlusion": 36}
 LINEAR = {
     "gradcam",
     "hirescam",
