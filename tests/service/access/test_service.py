@@ -196,7 +196,7 @@ def test_a_revoked_key_is_refused_without_a_restart(service, keys, place):
     stored = json.loads((place / "keys.json").read_text())
     stored["keys"] = [key for key in stored["keys"] if key["id"] != "leaving"]
     (place / "keys.json").write_text(json.dumps(stored))
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while service.get("/v1/models", headers=bearer(keys["leaving"])).status_code == 200:
         assert time.monotonic() < until
         time.sleep(0.3)
