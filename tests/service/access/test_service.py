@@ -185,6 +185,10 @@ def test_a_log_that_the_host_moved_away_is_begun_anew(service, keys, place):
     (place / "audit.log").rename(moved)
     before = moved.read_text()
     service.get("/v1/models", headers=bearer(keys["predict"]))
+    until = time.monotonic() + 60
+    while not (place / "audit.log").exists() or not (place / "audit.log").read_text().endswith("\n"):
+        assert time.monotonic() < until  # the line is written once the answer is sent
+        time.sleep(0.05)
     assert [line["who"] for line in audited(place)] == ["key:predict"]
     assert moved.read_text() == before
     (place / "audit.log").unlink()
