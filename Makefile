@@ -14,13 +14,16 @@ export BENTOML_DO_NOT_TRACK := True
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-# An environment is complete when its stamp is there; it is made anew when its lock file changes.
+# An environment is complete when its stamp is there; it is made anew when its lock file changes. One that is a link is somebody
+# else's: it would be emptied.
 $(SERVE)/.complete: requirements/service.txt
+	@test ! -L $(SERVE) || { echo "$(SERVE) is a link to an environment older than $<: make that one anew where it belongs"; exit 1; }
 	$(PYTHON) -m venv --clear $(SERVE)
 	$(SERVE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	touch $@
 
 $(FULL)/.complete: requirements/full.txt
+	@test ! -L $(FULL) || { echo "$(FULL) is a link to an environment older than $<: make that one anew where it belongs"; exit 1; }
 	$(PYTHON) -m venv --clear $(FULL)
 	$(FULL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	touch $@

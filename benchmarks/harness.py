@@ -16,7 +16,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from training.files import write_atomically
-from training.provenance import processor
+from training.processor import processor
 
 PACKAGES = ("onnxruntime-gpu", "torch", "captum", "grad-cam", "numpy", "opencv-python-headless", "bentoml")
 Cell = str | float | int | None

@@ -14,7 +14,7 @@ import ast
 import importlib
 import py_compile
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # Started as processes or found by name, so that no import of the service tells of them.
@@ -34,9 +34,17 @@ BY_NAME = (
 )
 
 
-def modules(package: Path) -> Iterator[str]:
-    """Names of the package's own modules, and of all that they import, within functions, too."""
+def modules(package: Path, left_out: Sequence[str] = ()) -> Iterator[str]:
+    """Names of the package's own modules, and of all that they import, within functions, too.
+
+    Args:
+        package: its folder.
+        left_out: folders of it that are passed over, as seen from the folder around it.
+    """
+    folders = [package.parent / folder for folder in left_out]
     for path in sorted(package.rglob("*.py")):
+        if any(path.is_relative_to(folder) for folder in folders):
+            continue
         if path.name != "__main__.py":
             yield ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

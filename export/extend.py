@@ -98,7 +98,7 @@ def extend(
         console.print(f"{name}: {profile}")
     manifest = manifest.model_copy(update={"profiles": profiles})
     parity = spread(TestImages(images, test.labels), PARITY_IMAGES)
-    return write_bundle(bundle.path, fused, manifest, parity, console, reduced=reduced)
+    return write_bundle(bundle.path, fused, full, manifest, parity, console, reduced=reduced)
 
 
 def with_quality(manifest: Manifest, figures: dict[str, object]) -> Manifest:

@@ -131,12 +131,14 @@ def export(checkpoint: Path, out: Path, report_folder: Path, description: Descri
         evaluation = manifest.evaluation.model_copy(update={"half_precision": half})
         return manifest.model_copy(update={"evaluation": evaluation})
 
-    return write_bundle(out, fused, manifest, spread(test, PARITY_IMAGES), console, complete=with_half)
+    graph = to_onnx(fused.module, config.preprocessing.size, fused.module.names)
+    return write_bundle(out, fused, graph, manifest, spread(test, PARITY_IMAGES), console, complete=with_half)
 
 
 def write_bundle(
     out: Path,
     fused: Fused,
+    graph: onnx.ModelProto,
     manifest: Manifest,
     images: Grey8,
     console: Console,
@@ -144,11 +146,12 @@ def write_bundle(
     reduced: Mapping[Reduced, onnx.ModelProto] = MappingProxyType({}),
     complete: Callable[[Engine, Manifest], Manifest] = lambda engine, manifest: manifest,
 ) -> Manifest:
-    """Trace, check and write: all of it, or nothing. An older bundle at `out` is replaced.
+    """Check and write: all of it, or nothing. An older bundle at `out` is replaced.
 
     Args:
         out: the bundle's folder.
         fused: the network.
+        graph: traced from it (`to_onnx`, with every output that it has).
         manifest: what is known already; graphs, explanations (but for their quality), parity and digests are filled in.
         images: real images for the checks, prepared, uint8 `[N, H, W, 1]`.
         console: where progress is told.
@@ -163,7 +166,7 @@ def write_bundle(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         bundle = Path(folder) / out.name
         bundle.mkdir()
-        graphs = {GRAPH: to_onnx(fused.module, size, fused.module.names), GRADIENTS: gradient_graph(fused.module, size)}
+        graphs = {GRAPH: graph, GRADIENTS: gradient_graph(fused.module, size)}
         if "fp16" in reduced:
             graphs[FP16] = reduced["fp16"]
         save_sharing_weights(graphs, bundle)
@@ -178,12 +181,12 @@ def write_bundle(
         names = (*graphs, WEIGHTS, GOLDEN, *((INT8,) if "int8" in reduced else ()))
         files = {name: sha256(bundle / name) for name in names}
         cam = golden["cam"]
-        graph = manifest.graph.model_copy(
+        described = manifest.graph.model_copy(
             update={"grid": (cam.shape[2], cam.shape[3]), "outputs": fused.module.names, "bias": fused.bias}
         )
         manifest = manifest.model_copy(
             update={
-                "graph": graph,
+                "graph": described,
                 "explanations": _explanations(fused, manifest.explanations),
                 "parity": parity,
                 "files": files,

@@ -46,13 +46,13 @@ class Orthanc:
     def start(self) -> None:
         command = [str(ORTHANC), str(self._folder / "orthanc.json")]
         self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        for _ in range(240):
+        for _ in range(600):
             try:
                 httpx.get(f"{self.url}/system", trust_env=False).raise_for_status()
                 return
             except httpx.TransportError:
                 assert self.process.poll() is None, (self._folder / "orthanc.txt").read_text()[-2000:]
-                time.sleep(0.25)
+                time.sleep(0.1)
         raise TimeoutError
 
     def get(self, path: str) -> Any:
@@ -66,6 +66,7 @@ class Orthanc:
         self.process.wait(30)
 
     def close(self) -> None:
+        """For good: an orderly end takes seconds, and nobody will read what it tidies up."""
         if self.process is not None and self.process.poll() is None:
-            self.kill(signal.SIGTERM)
+            self.kill()
         self._log.close()

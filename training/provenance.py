@@ -11,10 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from training.datasets.record import Record
+from training.processor import processor
 from training.report import Machine
 
 PACKAGES = ("radiolucent", "torch", "numpy", "opencv-python-headless", "scikit-learn", "scipy", "torchmetrics")
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def file_digest(path: Path) -> str:
@@ -46,12 +46,3 @@ def describe_machine(device: str) -> Machine:
         except PackageNotFoundError:  # run from a checkout, or another build of the package
             versions[name] = "not installed as a package"
     return Machine(processor=processor(), device=device, versions=versions)
-
-
-def processor() -> str:
-    """The processor's name as the system gives it."""
-    if _CPUINFO.exists():
-        for line in _CPUINFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -36,7 +36,7 @@ def answering() -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
             """Says nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}", queries
     server.shutdown()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+import sys
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.utils import canonicalize_name
 
 from service.orthanc_feed import FeedSettings
 from service.settings import Settings
@@ -55,6 +59,19 @@ def test_the_image_holds_the_locked_service_and_no_more():
     assert sorted(let_through) == sorted(copied)
     assert "--require-hashes -r /tmp/${lock}.txt" in CONTAINERFILE
     assert "index-url" not in CONTAINERFILE
+
+
+def test_the_images_lock_has_all_that_its_part_of_the_service_imports():
+    """Bytecode is made by importing every module: one that the lock lacks ends the build."""
+    bytecode = runpy.run_path(str(DEPLOY / "bytecode.py"))
+    lock = (ROOT / "requirements" / "container.txt").read_text()
+    locked = {canonicalize_name(name) for name in re.findall(r"^([A-Za-z0-9][\w.-]*)", lock, re.MULTILINE)}
+    left_out = re.findall(r"^(service/.+)$", (DEPLOY / "Containerfile.dockerignore").read_text(), re.MULTILINE)
+    installed = packages_distributions()
+    tops = {name.partition(".")[0] for name in bytecode["modules"](ROOT / "service", left_out)}
+    assert {"service", "numpy", "onnxruntime"} <= tops
+    for top in tops - {"service"} - sys.stdlib_module_names:
+        assert {canonicalize_name(name) for name in installed[top]} & locked, top
 
 
 def test_the_image_starts_without_a_shell_as_nobody_special():

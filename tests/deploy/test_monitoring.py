@@ -27,8 +27,12 @@ ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_su
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is missing")
 
 
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
 def promtool(*arguments: str) -> str:
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = run(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -82,7 +86,13 @@ def test_prometheus_accepts_configuration_and_rules():
 @needs_promtool
 @pytest.mark.parametrize("file", TESTS)
 def test_rules_and_alerts_do_what_they_say(file):
-    promtool("test", "rules", str(PROMETHEUS / file))
+    """Seen once in some dozens of runs, on a busy machine: an answer about the last of eight days was empty.
+
+    Samples and rules are the same each time, so what is wrong is wrong again.
+    """
+    words = ("test", "rules", str(PROMETHEUS / file))
+    if run(*words).returncode:
+        promtool(*words)
 
 
 @needs_promtool

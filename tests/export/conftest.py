@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from networks import CLASSES, SIZE, engine_of, lively
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from torch import nn
 
 from export.__main__ import main as export
 from export.gradients import gradient_graph
@@ -90,6 +93,37 @@ def finished_run(tmp_path_factory) -> Path:
         done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
     return root / "run"
+
+
+def traced_once(trace, parts: Callable[[nn.Module], list[nn.Module]]):
+    """Tracing takes seconds, and gives the same for the same weights: each network is traced once for all tests."""
+    known: dict[str, onnx.ModelProto] = {}
+
+    def remembered(module: nn.Module, *more: object) -> onnx.ModelProto:
+        key = hashlib.sha256(repr(more).encode())
+        for part in parts(module):
+            key.update(str(part).encode())
+            for name, tensor in part.state_dict().items():
+                key.update(name.encode() + tensor.numpy().tobytes())
+        if key.hexdigest() not in known:
+            known[key.hexdigest()] = trace(module, *more)
+        copied = onnx.ModelProto()
+        copied.CopyFrom(known[key.hexdigest()])
+        return copied
+
+    return remembered
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracing() -> Iterator[None]:
+    """What the commands trace; tests of tracing itself call it directly."""
+    graphs = traced_once(to_onnx, lambda module: [module])
+    gradients = traced_once(gradient_graph, lambda module: [module.body, module.tail])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.writer.to_onnx", graphs)
+        patch.setattr("export.extend.to_onnx", graphs)
+        patch.setattr("export.writer.gradient_graph", gradients)
+        yield
 
 
 @pytest.fixture(scope="session")

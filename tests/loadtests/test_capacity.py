@@ -57,7 +57,7 @@ async def sender():
 def test_a_rate_below_capacity_is_met_and_one_above_is_missed_early():
     async def held(rate: float) -> Level:
         async with sender() as send:
-            return await hold(send, rate, {0.95: 300.0}, 4.0, seed=1)
+            return await hold(send, rate, {0.95: 300.0}, 3.0, seed=1)
 
     low, high = asyncio.run(held(40.0)), asyncio.run(held(300.0))
     assert (low.decision, low.good) == ("met", 1.0)

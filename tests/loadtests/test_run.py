@@ -32,7 +32,7 @@ predictions = 0.5
 [slow_client]
 weight = 1
 think_s = [0.0, 0.1]
-send_s = [0.3, 0.6]
+send_s = [0.1, 0.2]
 [bad_input]
 weight = 2
 think_s = [0.02, 0.05]
@@ -82,7 +82,7 @@ def test_a_distributed_run_ends_with_a_verdict_and_a_report(url, tmp_path):
     (tmp_path / "objectives.toml").write_text(OBJECTIVES.format(bad_input=60000))
     out = tmp_path / "report"
     run = loaded(
-        *(out, "--url", url, "--seconds", "6", "--processes", "2", "--port", str(free_port())),
+        *(out, "--url", url, "--users", "12", "--seconds", "6", "--processes", "2", "--port", str(free_port())),
         *("--mix", str(tmp_path / "mix.toml"), "--objectives", str(tmp_path / "objectives.toml"), "--shape", "steps"),
     )
     assert run.returncode == 0, run.stdout.decode() + run.stderr.decode() + (out / "locust.txt").read_text()

@@ -19,7 +19,7 @@ from service.settings import SHIPPED_MODELS
 BUNDLE = read_bundle(SHIPPED_MODELS / "retinal-oct-oculusnet")
 MANIFEST = BUNDLE.manifest
 NAMES = list(offered(MANIFEST))
-BUDGETS = {"shap": 60, "kernelshap": 80, "rise": 70, "lime": 70, "integrated_gradients": 6, "occlusion": 36}
+BUDGETS = {"shap": 40, "kernelshap": 80, "rise": 40, "lime": 40, "integrated_gradients": 6, "occlusion": 36}
 LINEAR = {
     "gradcam",
     "hirescam",
@@ -75,15 +75,13 @@ def test_one_finite_signed_map_for_each_target_in_order(engine, method):
 
 @pytest.mark.parametrize("method", NAMES)
 def test_an_image_is_explained_alike_alone_in_a_batch_and_in_another_order(engine, method):
-    together = explain(engine, method, IMAGES)
-    backwards = explain(engine, method, IMAGES[::-1])[::-1]
-    alone = [explain(engine, method, IMAGES[i : i + 1])[0] for i in range(len(IMAGES))]
+    first, second, third = explain(engine, method, IMAGES)
+    ends, middle = explain(engine, method, IMAGES[::-2]), explain(engine, method, IMAGES[1:2])
     tolerance = 5e-2 if METHODS[method].gradients else 2e-3  # gradients jump at kinks
-    for a, b, c in zip(together, backwards, alone, strict=True):
+    for a, b in zip((third, first, second), (*ends, *middle), strict=True):
         scale = np.abs(a[0].values).max()
-        assert a[0].target == b[0].target == c[0].target
+        assert a[0].target == b[0].target
         np.testing.assert_allclose(b[0].values, a[0].values, atol=tolerance * scale)
-        np.testing.assert_allclose(c[0].values, a[0].values, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize("method", NAMES)

@@ -35,7 +35,8 @@ class Listener:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, str]] = []
-        self.status = 202
+        self.refused: list[int] = []
+        self.refusals: dict[str, list[int]] = {}  # by series: statuses of the next answers, before it is accepted
         self._server: ThreadingHTTPServer | None = None
         self.port = 0
 
@@ -45,9 +46,12 @@ class Listener:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 wish = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status = outer.status if self.path == "/v1/series" else 404
+                refusals = outer.refusals.get(wish["series_uid"], [])
+                status = 404 if self.path != "/v1/series" else refusals.pop(0) if refusals else 202
                 if status == 202:
                     outer.asked.append((wish["source"], wish["study_uid"], wish["series_uid"]))
+                else:
+                    outer.refused.append(status)
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -57,7 +61,7 @@ class Listener:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -66,6 +70,12 @@ class Listener:
             self._server.server_close()
             self._thread.join(10)
             self._server = None
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Orthanc is asked often whether a series is stable."""
+    monkeypatch.setattr("service.orthanc_feed._IDLE_S", 0.1)
 
 
 @pytest.fixture
@@ -169,19 +179,19 @@ def test_more_changes_than_one_answer_holds(orthanc, listener, feed):
     assert Counter(listener.asked) == Counter([uids(contents[0]), uids(series_of(1, "second")[0])])
 
 
-@pytest.mark.parametrize("status", [400, 422, 500, 503])
-def test_a_service_that_refuses_is_asked_again(orthanc, listener, feed, status):
-    listener.status = status
-    contents = series_of(1, "a")
-    store(orthanc, contents)
-    until = time.monotonic() + 4
-    while time.monotonic() < until:
-        feed.step()
-        time.sleep(0.1)
-    assert (feed.waiting, listener.asked) == (1, [])
-    listener.status = 202
-    step_until(feed, lambda: feed.waiting == 0)
-    assert listener.asked == [uids(contents[0])]
+def test_a_service_that_refuses_is_asked_again(orthanc, listener, feed):
+    expected: set[tuple[str, str, str]] = set()
+    for statuses in ([400], [422], [500], [503, 503]):
+        contents = series_of(1, f"refused with {statuses}")
+        expected.add(uids(contents[0]))
+        listener.refusals[uids(contents[0])[2]] = statuses
+        store(orthanc, contents)
+    step_until(feed, lambda: len(listener.refused) >= 4)
+    assert feed.waiting == 4 - len(listener.asked)
+    settle(feed)
+    assert sorted(listener.refused) == [400, 422, 500, 503, 503]
+    assert len(listener.asked) == 4
+    assert set(listener.asked) == expected
 
 
 def test_a_service_that_is_away_is_waited_for_over_a_restart(orthanc, listener, feed, tmp_path):

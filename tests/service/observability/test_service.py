@@ -48,7 +48,7 @@ class Collector:
 
     def trace(self, number: str, spans: int) -> list[Span]:
         """All spans of a trace, which are so many."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         found: list[Span] = []
         while len(found) < spans and time.monotonic() < end:
             found = [span for span in self.spans if span.trace_id.hex() == number]
@@ -69,7 +69,7 @@ class Observed:
     def line_of(self, answer: httpx.Response) -> dict[str, object]:
         """The access line of an answer; it is written once the answer is sent."""
         asked = ("radiolucent.access", answer.headers["x-request-id"])
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             found = [line for line in self.lines() if (line["logger"], line.get("request_id")) == asked]
             if found:
@@ -95,7 +95,7 @@ def collector() -> Iterator[Collector]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found.port = server.server_address[1]
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield found
     server.shutdown()

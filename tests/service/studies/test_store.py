@@ -105,13 +105,13 @@ def test_many_who_ask_at_once_get_one_job(tmp_path):
 
 
 def test_a_dead_worker_is_noticed_counted_and_has_nothing_more_to_say(tmp_path):
-    store = open_store(tmp_path, lease=0.2)
+    store = open_store(tmp_path, lease=0.6)
     job = submit(store)
     store.claims.claim("dead")
     store.claims.begin(job.id, "dead")
     store.claims.advance(job.id, "dead", "fetched", "source", [b"one"])
     assert store.claims.claim("alive") is None
-    time.sleep(0.3)
+    time.sleep(0.7)
     again = store.claims.claim("alive")
     assert (again.id, again.stage, again.attempts, again.crashes) == (job.id, "fetched", 2, 1)
     assert not store.claims.begin(job.id, "dead")
@@ -123,7 +123,7 @@ def test_a_dead_worker_is_noticed_counted_and_has_nothing_more_to_say(tmp_path):
     store.claims.release(job.id, "dead")
     assert store.get(job.id).status == "running"
     assert store.claims.renew(job.id, "alive", 0.5)
-    time.sleep(0.3)
+    time.sleep(0.7)
     assert store.claims.claim("third").crashes == 1  # the second worker had not turned to it
     store.close()
 
@@ -213,10 +213,10 @@ def test_an_upload_that_nobody_finishes_is_swept_away(tmp_path):
 
 
 def test_a_slow_upload_stays(tmp_path):
-    store = open_store(tmp_path, lease=0.4)
+    store = open_store(tmp_path, lease=1.0)
     with Upload(store, UPLOADED, KEY) as receiving:
         for number in range(6):
-            time.sleep(0.12)
+            time.sleep(0.25)
             receiving.add(b"%d" % number)
             store.sweep()
         assert len(list(store.claims.file(receiving.submit().id, "source"))) == 6
