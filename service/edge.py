@@ -43,6 +43,9 @@ _HEADERS = {
     503: {"Retry-After": "30"},
     507: {"Retry-After": "60"},
 }
+# What pages of other sites may send and see beyond what browsers let them anyway.
+_ASKED = ("Authorization", "Content-Type", "X-Request-ID", DEADLINE_HEADER, "traceparent", "tracestate")
+_ANSWERED = ("Allow", "Location", "Retry-After", "WWW-Authenticate", "X-Labels", "X-Notice", "X-Request-ID", "X-Targets")
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 _BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
 
@@ -201,9 +204,13 @@ class Edge:
         """What asks who they are, and around it what tells browsers that no other site's pages may ask, or which."""
         if not gate.origins:
             return self._guarded
-        headers = ["Authorization", "Content-Type", "X-Request-ID"]
-        methods = ["GET", "POST", "PUT", "DELETE"]
-        return CORSMiddleware(self._guarded, allow_origins=gate.origins, allow_methods=methods, allow_headers=headers)
+        return CORSMiddleware(
+            self._guarded,
+            allow_origins=gate.origins,
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=_ASKED,
+            expose_headers=_ANSWERED,
+        )
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         gate: Gate = self.api.state.gate

@@ -150,9 +150,12 @@ def test_every_answer_has_the_headers_that_keep_it_safe(service, keys):
 def test_pages_of_other_sites_may_ask_only_where_that_is_set(service):
     def preflight(origin: str) -> httpx.Response:
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-        return service.options("/v1/explain", headers=headers | {"Access-Control-Request-Headers": "authorization"})
+        return service.options("/v1/explain", headers=headers | {"Access-Control-Request-Headers": asked})
 
-    assert preflight("https://viewer.example").headers["access-control-allow-origin"] == "https://viewer.example"
+    asked = "accept, authorization, content-type, traceparent, tracestate, x-deadline-ms, x-request-id"
+    allowed = preflight("https://viewer.example")
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://viewer.example"
     other = preflight("https://evil.example")
     assert other.status_code == 400
     assert "access-control-allow-origin" not in other.headers
@@ -160,6 +163,9 @@ def test_pages_of_other_sites_may_ask_only_where_that_is_set(service):
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://viewer.example"
     assert "access-control-allow-credentials" not in refused.headers
+    seen = {name.strip().lower() for name in refused.headers["access-control-expose-headers"].split(",")}
+    assert {"x-request-id", "www-authenticate"} <= seen & set(refused.headers)
+    assert {"location", "retry-after", "x-labels", "x-targets"} <= seen
 
 
 def test_the_audit_log_says_who_asked_what_of_which_file_and_names_nobody(service, keys, place):
