@@ -45,7 +45,16 @@ _HEADERS = {
 }
 # What pages of other sites may send and see beyond what browsers let them anyway.
 _ASKED = ("Authorization", "Content-Type", "X-Request-ID", DEADLINE_HEADER, "traceparent", "tracestate")
-_ANSWERED = ("Allow", "Location", "Retry-After", "WWW-Authenticate", "X-Labels", "X-Notice", "X-Request-ID", "X-Targets")
+_ANSWERED = (
+    "Allow",
+    "Location",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Labels",
+    "X-Notice",
+    "X-Request-ID",
+    "X-Targets",
+)
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 _BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
 
