@@ -49,6 +49,7 @@
     ├── Poisoned                         500   a study that takes its worker down
     ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
     ├── DeadlinePassed                   504   the caller's own deadline; nothing is computed that comes too late
+    ├── AnswerTooLate                    504   the service's own limit for an answer to begin
     ├── StorageFull                      507   no room on the disk for what must be kept; nothing was kept
     └── Overloaded                       503
 
@@ -462,6 +463,14 @@ class DeadlinePassed(RadiolucentError):
     status = 504
     kind = "deadline-passed"
     title = "The answer would come after the deadline"
+
+
+class AnswerTooLate(RadiolucentError):
+    """Nothing was answered for longer than the service lets anybody wait."""
+
+    status = 504
+    kind = "answer-too-late"
+    title = "The answer took too long"
 
 
 class StorageFull(RadiolucentError):
