@@ -32,6 +32,7 @@
     │       ├── CorruptImage             422
     │       ├── UnsupportedTransferSyntax 422
     │       ├── NoPixelData              422
+    │       ├── SlowImage                422   would take its decoder far longer than its pixels are worth
     │       └── TooManyPixels            422
     ├── BundleError                      500   a model bundle that is not served
     │   ├── BundleDigestMismatch         500
@@ -338,6 +339,13 @@ class TooManyPixels(UnreadableImage):
 
     kind = "too-many-pixels"
     title = "The image has too many pixels"
+
+
+class SlowImage(UnreadableImage):
+    """A file whose decoding takes far longer than its pixels are worth, as no honest encoder writes it."""
+
+    kind = "slow-image"
+    title = "The image takes too long to decode"
 
 
 class BundleError(RadiolucentError):
