@@ -11,7 +11,7 @@
     │   ├── UnknownSource                422   neither a configured archive nor under one's address
     │   ├── BrokenUpload                 400   a multipart body or a zip that ends early or contradicts itself
     │   ├── BudgetTooSmall               422
-    │   ├── DeadlineTooShort             422
+    │   ├── DeadlineTooShort             504   there is no explanation yet; more time, or a smaller budget
     │   ├── TooSlow                      422   for an answer at once; a job takes it
     │   ├── TooManyImages                413
     │   ├── TooLarge                     413
@@ -168,7 +168,7 @@ class BudgetTooSmall(RequestError):
 class DeadlineTooShort(RequestError):
     """The deadline passed before the explanation method had a result."""
 
-    status = 422
+    status = 504
     kind = "deadline-too-short"
     title = "The deadline is too short for this method"
 
