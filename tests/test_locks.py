@@ -39,13 +39,19 @@ def _declared(*extras: str) -> set[str]:
     return {canonicalize_name(Requirement(each).name) for each in words}
 
 
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def _imported(folder: str, but: str = "") -> dict[str, str]:
     """Third-party modules that the files of a folder import, each with a file that does."""
     found: dict[str, str] = {}
     for file in sorted((ROOT / folder).rglob("*.py")):
         if but and but in file.parts:
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        tree = ast.parse(file.read_text())
+        types = [each for node in ast.walk(tree) if _is_for_types(node) for each in ast.walk(node)]
+        for node in set(ast.walk(tree)) - set(types):
             named = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 named = [node.module or ""]
