@@ -4,12 +4,13 @@
 
 `ONNX Runtime` is the bundle's graph in this process, in batches of several sizes, the best of which is the measure. The
 others are a running service with so many clients that post so many images a request, one request after another each;
-overlays are not asked for. Load generator and service share the cores, so the generator's CPU time, divided by the
-number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it. `CPU ms an image beyond` is
-the service's CPU time less that of the best batch of ONNX Runtime. The stages are wall time of one image, from the
-service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one client and one image. The parts
-are CPU time of what a request of one image consists of besides, each run alone in this process; what `beyond` has more
-is the HTTP server, threads that wake each other, logs and metrics (docs/observability.md).
+overlays are not asked for. The images are PNG files, and in the rows that say so the same as DICOM instances
+(MONOCHROME2, 512 x 512, one frame, not compressed). Load generator and service share the cores, so the generator's CPU
+time, divided by the number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it. `CPU ms
+an image beyond` is the service's CPU time less that of the best batch of ONNX Runtime. The stages are wall time of one
+image, from the service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one client and one
+image. The parts are CPU time of what a request of one image consists of besides, each run alone in this process; what
+`beyond` has more is the HTTP server, threads that wake each other, logs and metrics (docs/observability.md).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from starlette.types import Message
 
 from benchmarks.harness import Cell, machine, parser, save, show
 from benchmarks.served import Served, started
-from loadtests.payloads import uploads
+from loadtests.payloads import dicom_uploads, uploads
 from service.answers import explanation_answer
 from service.explainers import offered, targets
 from service.explainers.base import Options, Question, run_together
@@ -45,21 +46,25 @@ from service.settings import SHIPPED_MODELS
 
 MODEL, MODALITY = "brain-mri-resnet50", "MR"
 BATCHES = (1, 8, 32)
-LOADS = ((1, 1), (8, 1), (32, 1), (1, 8), (1, 32))  # clients, images a request
+PNG, DICOM = "PNG", "DICOM"
+LOADS = (  # clients, images a request, of which kind
+    *((*load, PNG) for load in ((1, 1), (8, 1), (32, 1), (1, 8), (1, 32))),
+    *((*load, DICOM) for load in ((1, 1), (32, 1), (1, 32))),
+)
 MARK = "radiolucentbenchmark"
 _STAGE = re.compile(r"radiolucent_stage_seconds_(sum|count)\{([^}]*)\} ([0-9.e+-]+)")
 
 
-def body_of(count: int) -> bytes:
+def body_of(count: int, kind: str = PNG) -> bytes:
     """A multipart request with so many images."""
-    files = uploads()[MODALITY]
+    files = (uploads() if kind == PNG else dicom_uploads())[MODALITY]
     parts = [f'Content-Disposition: form-data; name="model"\r\n\r\n{MODEL}'.encode()]
     for number in range(count):
         file = files[number % len(files)]
         head = (
-            f'Content-Disposition: form-data; name="images"; filename="{number}.png"\r\nContent-Type: image/png\r\n\r\n'
+            f'Content-Disposition: form-data; name="images"; filename="{number}"\r\nContent-Type: {file.kind}\r\n\r\n'
         )
-        parts.append(head.encode() + file.content)
+        parts.append(head.encode() + b"\r\n" + file.content)
     return b"".join(b"--%s\r\n%s\r\n" % (MARK.encode(), part) for part in parts) + b"--%s--\r\n" % MARK.encode()
 
 
@@ -102,9 +107,9 @@ def stages(url: str) -> dict[str, tuple[float, float]]:
     return {stage: (both["sum"], both["count"]) for stage, both in found.items()}
 
 
-def load(served: Served, clients: int, images: int, seconds: float) -> dict[str, float]:
+def load(served: Served, clients: int, images: int, seconds: float, kind: str = PNG) -> dict[str, float]:
     """Images, wall time, and CPU time of service and generator, for some seconds of load."""
-    body = body_of(images)
+    body = body_of(images, kind)
     before, own, start = cpu_seconds(served.pid), time.process_time(), time.perf_counter()
     with ThreadPoolExecutor(clients) as threads:
         futures = [threads.submit(client, served.url, body, images, start + seconds) for _ in range(clients)]
@@ -165,6 +170,7 @@ def parts_of(repeats: int = 100) -> dict[str, float]:
     parts: dict[str, Callable[[], object]] = {
         "form": lambda: asyncio.run(_form(body)),
         "inflate": lambda: read_frames(uploads()[MODALITY][0].content, "image"),
+        "read DICOM": lambda: read_frames(dicom_uploads()[MODALITY][0].content, "image"),
         "prepare": lambda: prepare(frame, manifest.preprocessing),
         "explain": explain,
         "JSON": answer.model_dump_json,
@@ -194,7 +200,7 @@ async def _form(body: bytes) -> None:
 
 
 def rows_of(
-    alone: Sequence[dict[int, dict[str, float]]], loaded: dict[tuple[int, int], list[dict[str, float]]]
+    alone: Sequence[dict[int, dict[str, float]]], loaded: dict[tuple[int, int, str], list[dict[str, float]]]
 ) -> list[dict[str, Cell]]:
     """Medians over the rounds, as a table."""
     engine = {
@@ -214,13 +220,13 @@ def rows_of(
         for size, each in engine.items()
     ]
     cores = len(os.sched_getaffinity(0))
-    for (clients, images), runs in loaded.items():
+    for (clients, images, kind), runs in loaded.items():
         plain = [run["images"] / run["wall"] for run in runs]
         corrected = float(np.median([run["images"] / (run["wall"] - run["generator"] / cores) for run in runs]))
         cpu = float(np.median([run["service"] / run["images"] for run in runs]))
         rows.append(
             {
-                "what": f"{clients} clients, {images} images a request",
+                "what": f"{clients} clients, {images} images a request{'' if kind == PNG else f', {kind}'}",
                 "images a second": float(np.median(plain)),
                 "corrected": corrected,
                 "of the best": corrected * best["wall"],
@@ -238,17 +244,18 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     options = made.parse_args(arguments)
     alone: list[dict[int, dict[str, float]]] = []
-    loaded: dict[tuple[int, int], list[dict[str, float]]] = {}
+    loaded: dict[tuple[int, int, str], list[dict[str, float]]] = {}
     split: dict[str, float] = {}
     with started() as served:
-        for clients, images in LOADS:
-            load(served, clients, images, 1.0)
+        for clients, images, kind in LOADS:
+            load(served, clients, images, 1.0, kind)
         for _ in range(options.rounds):
             alone.append(raw(options.seconds / 2))
-            for clients, images in LOADS:
+            for clients, images, kind in LOADS:
                 before = stages(served.url)
-                loaded.setdefault((clients, images), []).append(load(served, clients, images, options.seconds))
-                if (clients, images) == (1, 1):
+                run = load(served, clients, images, options.seconds, kind)
+                loaded.setdefault((clients, images, kind), []).append(run)
+                if (clients, images, kind) == LOADS[0]:
                     after = stages(served.url)
                     split = {
                         stage: 1000 * (total - before[stage][0]) / (count - before[stage][1])

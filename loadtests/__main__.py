@@ -27,7 +27,7 @@ from loadtests.report import write_report
 from loadtests.result import result_of
 from loadtests.samples import samples_of
 from loadtests.scrape import Scraper
-from loadtests.serving import NothingMeasured, authorization, target
+from loadtests.serving import NothingMeasured, add_key_option, authorization, check_key, target, use_key
 from loadtests.shapes import SHAPES
 
 _GRACE_S = 120  # for requests that are on their way when the time is over
@@ -88,12 +88,13 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     samples = out / "samples.partial"
     samples.unlink(missing_ok=True)
     settings = {"RADIOLUCENT_LOAD_MIX": str(options.mix.resolve()), "RADIOLUCENT_LOAD_SAMPLES": str(samples.resolve())}
-    with (
-        target(options.url) as (url, pid),
-        Scraper(options.metrics or f"{url}/metrics", pid, authorization()) as scraper,
-    ):
-        command = locust_command(options, url, users)
-        status = run_locust(command, settings, options.seconds, out / "locust.txt", console)
+    with target(options.url) as (url, pid):
+        metrics = options.metrics or f"{url}/metrics"
+        if missing := check_key(url, metrics):
+            console.print(f"[yellow]{missing}[/yellow]")
+        with Scraper(metrics, pid, authorization()) as scraper:
+            command = locust_command(options, url, users)
+            status = run_locust(command, settings, options.seconds, out / "locust.txt", console)
     if status or not samples.exists():
         raise NothingMeasured(f"Locust ended with status {status}; {out / 'locust.txt'} says why")
     found = samples_of(json.loads(samples.read_text()))
@@ -140,6 +141,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--expect-workers", type=int, default=0, help="workers of Locust that will come from elsewhere")
     parser.add_argument("--port", type=int, default=5557, help="where Locust's workers come to (default: %(default)s)")
     parser.add_argument("--metrics", default="", help="URL of the metrics, where it is not URL/metrics")
+    add_key_option(parser)
     parser.add_argument("--note", default="", help="what the figures depend on; part of the result")
     parser.add_argument("--out", type=Path, default=Path("reports/load"), help="folder (default: %(default)s)")
     return parser.parse_args(arguments)
@@ -149,6 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point: 0 where every objective is met, 1 where one is missed, 2 where nothing could be measured."""
     options, console = parsed(arguments), Console()
     try:
+        use_key(options)
         result = measure(options, console)
     except (mix.FileError, NothingMeasured) as error:
         sys.stderr.write(f"{error}\n")

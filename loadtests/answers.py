@@ -12,7 +12,7 @@ from loadtests.samples import Outcome
 
 PROBLEM = "urn:radiolucent:problem:"
 SHEDDING = (429, 503)
-TOO_SHORT = (422, "deadline-too-short")
+TOO_SHORT = (504, "deadline-too-short")
 
 
 @dataclass(frozen=True, slots=True)

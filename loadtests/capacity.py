@@ -30,7 +30,7 @@ from loadtests.mix import FileError
 from loadtests.objectives import SHIPPED, Latency, read_objectives
 from loadtests.offers import Offer, offers_of
 from loadtests.search import Found, Level, hold, search
-from loadtests.serving import NothingMeasured, authorization, target
+from loadtests.serving import NothingMeasured, add_key_option, authorization, target, use_key
 
 
 def cost_per_thousand(price_per_hour: float, images_per_s: float) -> float:
@@ -141,6 +141,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--resolution", type=float, default=0.05, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
+    add_key_option(parser)
     parser.add_argument("--note", default="", help="what the figures depend on; part of the result")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     return parser.parse_args(arguments)
@@ -150,6 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point: 0 where a rate was found and confirmed, 1 where none was, 2 where nothing could be measured."""
     options, console = parsed(arguments), Console()
     try:
+        use_key(options)
         with target(options.url) as (url, _):
             found, goal, operation = asyncio.run(find(url, options, console))
     except (FileError, NothingMeasured) as error:

@@ -45,6 +45,7 @@ from service.workers import cores_here, count_workers, cuda_devices, device_of, 
 if TYPE_CHECKING:
     from circus.watcher import Watcher
 
+_SPARE_S = 30.0  # after our own limit, which answers in our words (`service.edge.Guard`), BentoML's ends a request
 _LOOK_S = 1.0  # between the supervisor's looks after its workers
 
 
@@ -108,7 +109,7 @@ if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's
 @bentoml.service(
     name="radiolucent",
     workers=_WORKERS,
-    traffic={"timeout": 300},
+    traffic={"timeout": Settings().answer_s + _SPARE_S},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
     tracing={"excluded_urls": ".*"},

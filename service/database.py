@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from time import time
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -28,9 +29,11 @@ from sqlalchemy import (
     inspect,
     or_,
     select,
+    text,
 )
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateColumn
 
 _FAR = 10  # leases ahead: none is that long, so that the clock went back since it was written
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -49,8 +52,19 @@ def lease_columns() -> tuple[Column[str], Column[str], Column[int], Column[str],
     )
 
 
+def holder_column() -> Column[str]:
+    """A new column `holder`: who asked for the row (`service.access.holding`), in databases of old as well."""
+    return Column("holder", String(80), nullable=False, server_default="")
+
+
+def held_by(table: Table, row: str, holder: str | None) -> ColumnElement[bool]:
+    """The row of this id, where it is this holder's; None: whosever."""
+    named = table.c.id == row
+    return named if holder is None else named & (table.c.holder == holder)
+
+
 def new_id() -> str:
-    """An id that nobody guesses: whoever knows it may read the row's answer."""
+    """An id that nobody guesses; where nobody is asked who they are, it is all that guards the row's answer."""
     return secrets.token_urlsafe(32)
 
 
@@ -125,13 +139,33 @@ def connect(url: str, file: str) -> Engine:
 
 
 def make_tables(engine: Engine, metadata: MetaData) -> None:
-    """Make the tables that are missing; processes that start together may each find them so, and one be first."""
+    """Make the tables that are missing, and the columns that an earlier version of the service did not know.
+
+    Processes that start together may each find them so, and one be first.
+    """
     for table in metadata.sorted_tables:
         try:
             table.create(engine, checkfirst=True)
         except DBAPIError:
             if not inspect(engine).has_table(table.name):
                 raise
+        for column in table.columns:
+            if column.name not in _columns(engine, table):
+                _add_column(engine, table, column)
+
+
+def _columns(engine: Engine, table: Table) -> set[str]:
+    return {found["name"] for found in inspect(engine).get_columns(table.name)}
+
+
+def _add_column(engine: Engine, table: Table, column: Column[Any]) -> None:
+    words = f"ALTER TABLE {table.name} ADD COLUMN {CreateColumn(column).compile(engine)}"
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(words))
+    except DBAPIError:
+        if column.name not in _columns(engine, table):  # else another process was faster
+            raise
 
 
 def is_storage_full(error: BaseException) -> bool:

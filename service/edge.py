@@ -22,6 +22,7 @@ from service.access.gate import Gate
 from service.connections import SLOWEST
 from service.database import is_storage_full
 from service.errors import (
+    AnswerTooLate,
     InvalidParameter,
     Overloaded,
     RadiolucentError,
@@ -40,9 +41,23 @@ _HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
     413: {"Connection": "close"},
+    504: {"Connection": "close"},
     503: {"Retry-After": "30"},
     507: {"Retry-After": "60"},
 }
+# What pages of other sites may send and see beyond what browsers let them anyway.
+_ASKED = ("Authorization", "Content-Type", "X-Request-ID", DEADLINE_HEADER, "traceparent", "tracestate")
+_ANSWERED = (
+    "Allow",
+    "Location",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Labels",
+    "X-Notice",
+    "X-Request-ID",
+    "X-Targets",
+)
+_OURS = "the fault is ours; the log has more under this request id"
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 _BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
 
@@ -107,6 +122,7 @@ class _Exchange:
         self._whole = False
         self._refusal: RadiolucentError | None = None
         self.answered = False
+        self.patience: asyncio.Timeout | None = None
 
     async def receive(self) -> Message:
         """ASGI; raises TooLarge past the limit in bytes, UploadTooSlow where the body stands still."""
@@ -137,6 +153,8 @@ class _Exchange:
         if self._refusal is not None:
             raise self._refusal
         self.answered = True
+        if self.patience is not None:
+            self.patience.reschedule(None)
         await self._send(message)
 
 
@@ -147,7 +165,7 @@ def _deadline_of(scope: Scope) -> float | None:
 
 
 class Guard:
-    """Gives every request an id, bounds its body, and turns what escapes the routes into a problem."""
+    """Gives every request an id, bounds its body and its time, and turns what escapes the routes into a problem."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -165,15 +183,21 @@ class Guard:
         try:
             if scope["path"] in _AT_ONCE:
                 pipeline.admit(deadline)
-            await self.app(scope, exchange.receive, exchange.send)
+            async with asyncio.timeout(settings.answer_s) as exchange.patience:
+                await self.app(scope, exchange.receive, exchange.send)
         except RadiolucentError as error:
             await _problem(error, request_id)(scope, receive, send)
         except Exception as error:
             logger.exception("request %s failed", request_id)
             if exchange.answered:
                 raise
-            fault = RadiolucentError("the fault is ours; the log has more under this request id")
-            await _problem(_full() if is_storage_full(error) else fault, request_id)(scope, receive, send)
+            await _problem(_fault(error, exchange), request_id)(scope, receive, send)
+
+
+def _fault(error: Exception, exchange: _Exchange) -> RadiolucentError:
+    if exchange.patience is not None and exchange.patience.expired():
+        return AnswerTooLate("nothing was answered within the service's limit; ask for less, or for a job")
+    return _full() if is_storage_full(error) else RadiolucentError(_OURS)
 
 
 class Edge:
@@ -201,9 +225,13 @@ class Edge:
         """What asks who they are, and around it what tells browsers that no other site's pages may ask, or which."""
         if not gate.origins:
             return self._guarded
-        headers = ["Authorization", "Content-Type", "X-Request-ID"]
-        methods = ["GET", "POST", "PUT", "DELETE"]
-        return CORSMiddleware(self._guarded, allow_origins=gate.origins, allow_methods=methods, allow_headers=headers)
+        return CORSMiddleware(
+            self._guarded,
+            allow_origins=gate.origins,
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=_ASKED,
+            expose_headers=_ANSWERED,
+        )
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         gate: Gate = self.api.state.gate

@@ -11,7 +11,7 @@
     │   ├── UnknownSource                422   neither a configured archive nor under one's address
     │   ├── BrokenUpload                 400   a multipart body or a zip that ends early or contradicts itself
     │   ├── BudgetTooSmall               422
-    │   ├── DeadlineTooShort             422
+    │   ├── DeadlineTooShort             504   there is no explanation yet; more time, or a smaller budget
     │   ├── TooSlow                      422   for an answer at once; a job takes it
     │   ├── TooManyImages                413
     │   ├── TooLarge                     413
@@ -32,6 +32,7 @@
     │       ├── CorruptImage             422
     │       ├── UnsupportedTransferSyntax 422
     │       ├── NoPixelData              422
+    │       ├── SlowImage                422   would take its decoder far longer than its pixels are worth
     │       └── TooManyPixels            422
     ├── BundleError                      500   a model bundle that is not served
     │   ├── BundleDigestMismatch         500
@@ -49,6 +50,7 @@
     ├── Poisoned                         500   a study that takes its worker down
     ├── Cancelled                        500   nobody waits for the answer any more; no client sees it
     ├── DeadlinePassed                   504   the caller's own deadline; nothing is computed that comes too late
+    ├── AnswerTooLate                    504   the service's own limit for an answer to begin
     ├── StorageFull                      507   no room on the disk for what must be kept; nothing was kept
     └── Overloaded                       503
 
@@ -166,7 +168,7 @@ class BudgetTooSmall(RequestError):
 class DeadlineTooShort(RequestError):
     """The deadline passed before the explanation method had a result."""
 
-    status = 422
+    status = 504
     kind = "deadline-too-short"
     title = "The deadline is too short for this method"
 
@@ -339,6 +341,13 @@ class TooManyPixels(UnreadableImage):
     title = "The image has too many pixels"
 
 
+class SlowImage(UnreadableImage):
+    """A file whose decoding takes far longer than its pixels are worth, as no honest encoder writes it."""
+
+    kind = "slow-image"
+    title = "The image takes too long to decode"
+
+
 class BundleError(RadiolucentError):
     """A model bundle that cannot be served."""
 
@@ -462,6 +471,14 @@ class DeadlinePassed(RadiolucentError):
     status = 504
     kind = "deadline-passed"
     title = "The answer would come after the deadline"
+
+
+class AnswerTooLate(RadiolucentError):
+    """Nothing was answered for longer than the service lets anybody wait."""
+
+    status = 504
+    kind = "answer-too-late"
+    title = "The answer took too long"
 
 
 class StorageFull(RadiolucentError):

@@ -11,7 +11,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TypeVar
 
 import anyio
@@ -139,7 +139,8 @@ class Pipeline:
         decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
         readable = [row for row in decoded if isinstance(row, Read)]
         inference_end = perf_counter()
-        explaining = partial(explain_all, readable, answers, wish, served, method, self.view(served, job), job)
+        view = self.view(served, job, wish.options.deadline_ms)
+        explaining = partial(explain_all, readable, answers, wish, served, method, view, job)
         if not at_once:
             found = await self.explain_slowly(explaining, bounded=job is None)
         elif wish.overlay:
@@ -247,10 +248,11 @@ class Pipeline:
                 "a smaller budget, or set deadline_ms"
             )
 
-    def view(self, served: Model, job: JobHandle | None) -> Waiting:
+    def view(self, served: Model, job: JobHandle | None, deadline_ms: int | None = None) -> Waiting:
         """The model as an explanation may use it: a lane of its own, and an end."""
         if job is None:
-            return Waiting(served.engine, self._lanes[EXPLANATION], lambda: False)
+            end = None if deadline_ms is None else monotonic() + deadline_ms / 1000
+            return Waiting(served.engine, self._lanes[EXPLANATION], lambda: False, end)
         return Waiting(served.engine, self._lanes[JOB], job.cancelled)
 
     async def explain_slowly(self, explaining: Callable[[], T], *, bounded: bool) -> T:

@@ -3,7 +3,8 @@
 A slow method asks its questions a small batch at a time, and each waits for its turn. Work that somebody waits for at
 once stands in nobody's way: a slow batch does not start while such work is on its way, and one that runs already is
 stopped between two nodes of its graph and done again later. What was kept waiting for some seconds runs to its end, so
-that it gets on under any load.
+that it gets on under any load; what has a deadline waits a fortieth of what is left of it, and gets a twentieth of the
+engine for that.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PREDICTION, EXPLANATION, JOB = 0, 1, 2
-PATIENCE = 3.0  # seconds that urgent work may keep other work waiting
+PATIENCE = 3.0  # seconds that urgent work may keep other work waiting, and less where that has a deadline:
+_HASTE = 1 / 40  # of the time that is left to it
+_REST = 19  # times as long as it took, nothing runs for haste: it gets a twentieth of the engine
 
 
 @dataclass(order=True, slots=True)
 class _Call:
-    """A call in line; `since` is when it was first put there (`time.monotonic`)."""
+    """A call in line, which waits for urgent ones until `patient` (`time.monotonic`); `hasty` for a deadline's sake."""
 
     priority: int
     number: int
-    since: float = field(compare=False)
+    patient: float = field(compare=False)
+    hasty: bool = field(compare=False)
     run: Callable[[Stop], None] = field(compare=False)
 
 
@@ -48,12 +52,22 @@ class EngineThread:
         self._numbers = itertools.count()
         self._urgent = 0
         self._running: tuple[_Call, Stop] | None = None
+        self._rested = 0.0  # when haste may run again
         threading.Thread(target=self._work, name="engine", daemon=True).start()
 
-    def put(self, priority: int, run: Callable[[Stop], None]) -> None:
-        """Line up a call that handles its own errors, except for `Stopped`: it is then called again."""
+    def put(self, priority: int, run: Callable[[Stop], None], end: float | None = None) -> None:
+        """Line up a call that handles its own errors, except for `Stopped`: it is then called again.
+
+        Args:
+            priority: of the call.
+            run: the call.
+            end: deadline of what it is part of (`time.monotonic`): the nearer, the less it waits for urgent work.
+        """
+        now = monotonic()
+        haste = PATIENCE if end is None else max(0.0, end - now) * _HASTE
         with self._changed:
-            heapq.heappush(self._waiting, _Call(priority, next(self._numbers), monotonic(), run))
+            call = _Call(priority, next(self._numbers), now + min(PATIENCE, haste), haste < PATIENCE, run)
+            heapq.heappush(self._waiting, call)
             self._changed.notify()
 
     @contextmanager
@@ -63,7 +77,7 @@ class EngineThread:
             self._urgent += 1
             if self._running is not None:
                 call, stop = self._running
-                if call.priority > PREDICTION and not _impatient(call):
+                if call.priority > PREDICTION and monotonic() < call.patient:
                     stop.ask()
         try:
             yield
@@ -75,25 +89,29 @@ class EngineThread:
     def _work(self) -> None:
         while True:
             call, stop = self._next()
+            begun = monotonic()
             try:
                 call.run(stop)
             except Stopped:
                 with self._changed:
                     heapq.heappush(self._waiting, call)
+            if call.hasty:
+                self._rested = monotonic() + _REST * (monotonic() - begun)
 
     def _next(self) -> tuple[_Call, Stop]:
         with self._changed:
             self._running = None
             while (call := self._ready()) is None:
-                self._changed.wait(PATIENCE if self._waiting else None)
+                self._changed.wait(self._until_one_loses_patience())
             self._running = call, Stop()
             return self._running
 
     def _ready(self) -> _Call | None:
         """The call whose turn it is: one that has lost patience, else the first of what may start."""
-        impatient = [call for call in self._waiting if call.priority > PREDICTION and _impatient(call)]
+        now = monotonic()
+        impatient = [call for call in self._waiting if call.priority > PREDICTION and self._turn_of(call) <= now]
         if impatient and self._urgent:
-            call = min(impatient, key=lambda each: each.since)
+            call = min(impatient, key=lambda each: each.patient)
             self._waiting.remove(call)
             heapq.heapify(self._waiting)
             return call
@@ -101,9 +119,13 @@ class EngineThread:
             return heapq.heappop(self._waiting)
         return None
 
+    def _turn_of(self, call: _Call) -> float:
+        """When a call runs in spite of urgent work."""
+        return max(call.patient, self._rested) if call.hasty else call.patient
 
-def _impatient(call: _Call) -> bool:
-    return monotonic() - call.since > PATIENCE
+    def _until_one_loses_patience(self) -> float | None:
+        turns = [self._turn_of(call) for call in self._waiting if call.priority > PREDICTION]
+        return max(0.0, min(turns) - monotonic()) if turns else None
 
 
 class Lane(Executor):
@@ -116,8 +138,8 @@ class Lane(Executor):
         """Run `fn` when its turn has come, to its end."""
         return self.submit_stoppable(lambda _: fn(*args, **kwargs))
 
-    def submit_stoppable(self, fn: Callable[[Stop], T]) -> Future[T]:
-        """Run `fn` when its turn has come; where it raises `Stopped`, it is run again later."""
+    def submit_stoppable(self, fn: Callable[[Stop], T], end: float | None = None) -> Future[T]:
+        """Run `fn` when its turn has come; where it raises `Stopped`, it is run again later. `end`: see `put`."""
         future: Future[Any] = Future()
 
         def call(stop: Stop) -> None:
@@ -130,7 +152,7 @@ class Lane(Executor):
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the result
                 future.set_exception(error)
 
-        self._thread.put(self._priority, call)
+        self._thread.put(self._priority, call, end)
         return future
 
 
@@ -141,13 +163,14 @@ class Waiting:
         model: what answers.
         lane: where its calls line up.
         cancelled: asked before each call.
+        end: deadline of the calls together (`time.monotonic`), where there is one.
 
     Raises:
         Cancelled: from any call, once `cancelled` says so.
     """
 
-    def __init__(self, model: Engine, lane: Lane, cancelled: Callable[[], bool]) -> None:
-        self._model, self._lane, self._cancelled = model, lane, cancelled
+    def __init__(self, model: Engine, lane: Lane, cancelled: Callable[[], bool], end: float | None = None) -> None:
+        self._model, self._lane, self._cancelled, self._end = model, lane, cancelled, end
 
     def run(self, images: Grey8, more: Collection[str] = ()) -> Outputs:
         """See `Engine.run`."""
@@ -164,4 +187,4 @@ class Waiting:
     def _in_turn(self, call: Callable[[Stop], T]) -> T:
         if self._cancelled():
             raise Cancelled
-        return self._lane.submit_stoppable(call).result()
+        return self._lane.submit_stoppable(call, self._end).result()

@@ -90,6 +90,8 @@ class Settings(AccessSettings):
         max_request_mib: largest request body in MiB.
         stall_s: seconds that a connection may stand still: for a request's head, its body, and the taking up of an
             answer; beyond it at least 16 KiB/s must come (`service.connections.SLOWEST`).
+        answer_s: seconds from a request's head to the beginning of its answer, its body's transfer included; beyond it
+            504, and a job is the better way to ask.
         max_wait_s: seconds of work that may be ahead of a request; beyond it requests are answered 503 at once.
         decode_threads: files decoded at once; 0 is one for each core, at most four.
         device: `auto` takes CUDA where it works, `cpu` and `cuda` insist.
@@ -128,6 +130,7 @@ class Settings(AccessSettings):
     max_images: int = Field(default=64, ge=1)
     max_request_mib: int = Field(default=256, ge=1)
     stall_s: float = Field(default=20.0, gt=0)
+    answer_s: float = Field(default=300.0, gt=0)
     max_wait_s: float = Field(default=10.0, gt=0)
     decode_threads: int = Field(default=0, ge=0)
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")

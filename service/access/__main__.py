@@ -59,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _create(asked: argparse.Namespace) -> None:
     with changing(asked.file) as keys:
-        if asked.id in {key.id for key in keys}:
-            raise AccessError("there is a key of this id already; see rotate")
+        if asked.id in {name for key in keys for name in (key.id, key.holder) if name}:
+            raise AccessError("there is a key of this id already, or one that replaces it; see rotate")
         keys.append(_made(asked.id, asked.scopes, asked.expires, asked.note))
 
 
@@ -84,7 +84,8 @@ def _rotate(asked: argparse.Namespace) -> None:
         ends = datetime.now(UTC).replace(microsecond=0) + asked.overlap
         ends = min(ends, old.expires) if old.expires else ends
         keys[keys.index(old)] = old.model_copy(update={"expires": ends})
-        keys.append(_made(_successor(old.id, {key.id for key in keys}), old.scopes, asked.expires, old.note))
+        made = _made(_successor(old.id, {key.id for key in keys}), old.scopes, asked.expires, old.note)
+        keys.append(made.model_copy(update={"holder": old.held_by}))
 
 
 def _made(name: str, scopes: tuple[str, ...], lasts: timedelta | None, note: str) -> KeyRecord:

@@ -27,6 +27,7 @@ class Visit:
         method: of HTTP.
         route: from the table of routes, without what stands in its place for names.
         caller: `key:ID`, `token:` and a keyed hash of its subject, or empty.
+        holder: whose jobs are the caller's; as `caller`, with the id of the first key where it was rotated.
         scopes: what the caller may.
         counted: whether the caller's rates know of it.
         keep: whether digests are wanted.
@@ -39,6 +40,7 @@ class Visit:
     method: str
     route: str
     caller: str = ""
+    holder: str = ""
     scopes: frozenset[Scope] = frozenset()
     counted: bool = False
     keep: bool = False
@@ -49,19 +51,20 @@ class Visit:
 
 def note_file(request: Request, content: bytes) -> None:
     """Say that a request brought this file, where anybody wants to know."""
-    visit = _visit(request)
+    visit = visit_of(request)
     if visit is not None and visit.keep:
         visit.files.append(hashlib.sha256(content).hexdigest())
 
 
 def note_model(request: Request, model: str, version: str) -> None:
     """Say which model a request asked."""
-    visit = _visit(request)
+    visit = visit_of(request)
     if visit is not None and (asked := f"{model} {version}") not in visit.models:
         visit.models.append(asked)
 
 
-def _visit(request: Request) -> Visit | None:
+def visit_of(request: Request) -> Visit | None:
+    """What is known of a request; None where nothing stands before the application that would know."""
     return getattr(request.state, "visit", None)
 
 

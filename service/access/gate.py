@@ -14,7 +14,7 @@ from service.access.audit import AuditLog, Visit
 from service.access.door import check_local
 from service.access.keys import PREFIX, Keys
 from service.access.rates import Rates
-from service.access.scopes import Route, Scope, granted, route_of
+from service.access.scopes import Route, granted, route_of
 from service.access.settings import AccessSettings
 from service.access.tokens import Bearer, Tokens
 from service.errors import NotAllowed, Unauthenticated
@@ -67,7 +67,7 @@ class Gate:
             return
         if route.need in ("open", "reader"):
             return
-        visit.caller, visit.scopes = await self._identify(_secret(connection, browsable=route.browsable))
+        await self._identify(visit, _secret(connection, browsable=route.browsable))
         if route.need not in visit.scopes:
             raise NotAllowed(f"this key or token is not for it: the scope {route.need} is needed")
         self._rates.enter(visit.caller)
@@ -80,14 +80,20 @@ class Gate:
         if self._log is not None and visit.route not in _SILENT:
             self._log.write(visit)
 
-    async def _identify(self, secret: str) -> tuple[str, frozenset[Scope]]:
+    async def _identify(self, visit: Visit, secret: str) -> None:
         if secret.startswith(PREFIX) or self._tokens is None:
             record = self._keys.find(secret) if self._keys else None
             if record is None:
                 raise Unauthenticated("the key is not known, was revoked or has ended")
-            return f"key:{record.id}", granted(record.scopes)
+            visit.caller, visit.holder, visit.scopes = (
+                f"key:{record.id}",
+                f"key:{record.held_by}",
+                granted(record.scopes),
+            )
+            return
         bearer: Bearer = self._tokens.remembered(secret) or await anyio.to_thread.run_sync(self._tokens.check, secret)
-        return f"token:{hashed_uid(bearer.subject, self._site_key)}", granted(bearer.scopes)
+        visit.caller = visit.holder = f"token:{hashed_uid(bearer.subject, self._site_key)}"
+        visit.scopes = granted(bearer.scopes)
 
 
 _SILENT = frozenset({"/livez", "/readyz", "/healthz", "/page/...", "/static_content/..."})  # nobody's, and many

@@ -36,6 +36,7 @@ class KeyRecord(BaseModel):
         created: when.
         expires: when it ends; None: never.
         note: what it is for.
+        holder: the id of the key that this one replaces, or that one replaced: jobs are the holder's; empty: its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,12 @@ class KeyRecord(BaseModel):
     created: AwareDatetime
     expires: AwareDatetime | None = None
     note: str = ""
+    holder: str = Field(default="", max_length=64)
+
+    @property
+    def held_by(self) -> str:
+        """Whose the jobs are that it asks for; the same before and after a rotation."""
+        return self.holder or self.id
 
     def is_valid(self, now: float) -> bool:
         """Whether it has not ended at `now`, in seconds since 1970."""

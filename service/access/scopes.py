@@ -47,7 +47,7 @@ ROUTES = (
     Route("GET DELETE", "/v1/explanations/{job}", "explain"),
     Route("POST", "/v1/studies", "explain"),
     Route("POST", "/v1/series", "explain"),
-    Route("GET", "/v1/jobs", "admin"),  # everybody's; the id of a job is a secret of who asked for it
+    Route("GET", "/v1/jobs", "admin"),  # everybody's; one job is its holder's (service.access.holding)
     Route("GET DELETE", "/v1/jobs/{job}", "explain"),
     Route("GET", "/v1/jobs/{job}/results", "explain"),
     Route("POST", "/v1/jobs/{job}/retry", "admin"),

@@ -91,11 +91,13 @@ class Terms:
         options: as the client gave them.
         budget: most evaluations, never None.
         expired: whether the deadline has passed; a method that can end early asks between its questions.
+        step: most images asked for between two looks at the deadline; see `predicted`.
     """
 
     options: Options
     budget: int
     expired: Callable[[], bool]
+    step: int = 64
 
 
 class Explainer(Protocol):
@@ -187,7 +189,8 @@ def run_together(
         DeadlineTooShort: the deadline passed before a method had anything to return.
     """
     end = None if options.deadline_ms is None else monotonic() + options.deadline_ms / 1000
-    terms = Terms(options, options.budget or method.budget, lambda: end is not None and monotonic() >= end)
+    step = max(1, batch // max(1, len(questions)))
+    terms = Terms(options, options.budget or method.budget, lambda: end is not None and monotonic() >= end, step)
     waiting: dict[int, tuple[Explaining, Ask]] = {}
     done: dict[int, list[Attribution]] = {}
     spent, planned = 0, _planned(method, questions, terms)
@@ -239,6 +242,34 @@ def _answer(model: Model, asks: Sequence[Ask], batch: int) -> Generator[Float]:
     weights = np.concatenate([ask.weights for ask in asks if isinstance(ask, Gradient)])
     for start in range(0, len(pixels), batch):
         yield model.gradient(pixels[start : start + batch], weights[start : start + batch])
+
+
+def predicted(images: Grey8, terms: Terms) -> Generator[Ask, Float, Float]:
+    """Ask for the logits of images `[M, H, W]` a step at a time: fewer than M where the deadline passes, at least one.
+
+    Returns:
+        Float32 `[M or fewer, K]`, of the first ones.
+    """
+    if terms.options.deadline_ms is None:
+        return (yield Predict(images))
+    parts: list[Float] = []
+    for start in range(0, len(images), terms.step):
+        if parts and terms.expired():
+            break
+        parts.append((yield Predict(images[start : start + terms.step])))
+    return np.concatenate(parts)
+
+
+def differentiated(pixels: Float, weights: Float, terms: Terms) -> Generator[Ask, Float, Float]:
+    """The same for gradients `[M, H, W]`; see `Gradient`."""
+    if terms.options.deadline_ms is None:
+        return (yield Gradient(pixels, weights))
+    parts: list[Float] = []
+    for start in range(0, len(pixels), terms.step):
+        if parts and terms.expired():
+            break
+        parts.append((yield Gradient(pixels[start : start + terms.step], weights[start : start + terms.step])))
+    return np.concatenate(parts)
 
 
 def must_not_expire(terms: Terms) -> None:

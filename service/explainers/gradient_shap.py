@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.explainers.base import Explaining, Gradient, Method, Predict, Question, Terms
+from service.explainers.base import Explaining, Method, Predict, Question, Terms, differentiated
 from service.explainers.masking import baseline_image
 from service.explainers.sampling import RunningMean
 from service.types import Attribution, Float, Stopped
@@ -40,8 +40,8 @@ def explain(question: Question, terms: Terms) -> Explaining:
             shares = random.random((count, 1, 1), np.float32)
             noise = random.normal(0, NOISE, (count, *image.shape)).astype(np.float32)
             points, differences = path_points(image + noise, chosen, shares)
-            gradients = yield Gradient(points, np.repeat(weights, count, axis=0))
-            mean.add(gradients * differences)
+            gradients = yield from differentiated(points, np.repeat(weights, count, axis=0), terms)
+            mean.add(gradients * differences[: len(gradients)])
             if terms.expired() and mean.count < terms.budget:
                 stopped = "deadline"
                 break

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BudgetTooSmall
-from service.explainers.base import Explaining, Method, Predict, Question, Terms, must_not_expire
+from service.explainers.base import Explaining, Method, Predict, Question, Terms, must_not_expire, predicted
 from service.explainers.masking import baseline_image, composed, spread, superpixels
 from service.types import Attribution, Stopped
 
@@ -49,8 +49,10 @@ def explain(question: Question, terms: Terms) -> Explaining:
     masks, scores = np.zeros((0, players), np.bool_), np.zeros((0, len(total)))
     stopped: Stopped = "complete" if every else "budget"
     for part in rounds:
-        found = question.scores((yield Predict(composed(image, hidden, labels, part))))
-        masks, scores = np.concatenate([masks, part]), np.concatenate([scores, found - empty])
+        found = question.scores((yield from predicted(composed(image, hidden, labels, part), terms)))
+        if len(found) < len(part):
+            found = found[: len(found) // 2 * 2]  # whole pairs
+        masks, scores = np.concatenate([masks, part[: len(found)]]), np.concatenate([scores, found - empty])
         if len(masks) < 2 * players or every:
             must_not_expire(terms)
         elif terms.expired():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.explainers.base import Explaining, Method, Predict, Question, Terms
+from service.explainers.base import Explaining, Method, Question, Terms, must_not_expire, predicted
 from service.explainers.masking import baseline_image, composed, superpixels
 from service.types import Attribution, Float, Stopped
 
@@ -13,7 +13,7 @@ NAME = "lime"
 PLAYERS = 40
 KERNEL_WIDTH = 0.25
 _ROUND = 64  # coalitions asked for at once
-_FIRST = 128  # below, a deadline is too short
+_FIRST = 48  # coalitions; below, a deadline is too short
 
 
 def explain(question: Question, terms: Terms) -> Explaining:
@@ -23,6 +23,9 @@ def explain(question: Question, terms: Terms) -> Explaining:
     exp(-d^2 / 0.25^2) under the root, d the cosine distance from the whole image, and the penalty is 1.
 
     Values float32 `[H, W]`: each pixel holds its superpixel's coefficient, logits. They do not sum to anything.
+
+    Raises:
+        DeadlineTooShort: it passed before the first 48 coalitions.
     """
     image, random = question.image, np.random.default_rng(terms.options.seed)
     hidden, labels = baseline_image(image, terms.options.baseline), superpixels(image, PLAYERS)
@@ -33,9 +36,11 @@ def explain(question: Question, terms: Terms) -> Explaining:
     stopped: Stopped = "complete"
     while len(scores) < len(masks):
         part = masks[len(scores) : len(scores) + _ROUND]
-        found = question.scores((yield Predict(composed(image, hidden, labels, part))))
+        found = question.scores((yield from predicted(composed(image, hidden, labels, part), terms)))
         scores = np.concatenate([scores, found])
-        if terms.expired() and _FIRST <= len(scores) < len(masks):
+        if len(scores) < min(_FIRST, len(masks)):
+            must_not_expire(terms)
+        elif len(scores) < len(masks) and terms.expired():
             stopped = "deadline"
             break
     coefficients = fit(masks[: len(scores)], scores)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BudgetTooSmall
-from service.explainers.base import Explaining, Method, Predict, Question, Terms, must_not_expire
+from service.explainers.base import Explaining, Method, Question, Terms, must_not_expire, predicted
 from service.explainers.masking import baseline_image
 from service.types import Attribution, Float, Grey8
 
@@ -39,7 +39,10 @@ def explain(question: Question, terms: Terms) -> Explaining:
     for start in range(0, len(windows), _ROUND):
         must_not_expire(terms)
         part = windows[start : start + _ROUND]
-        found = whole - question.scores((yield Predict(_occluded(image, hidden, part, window))))
+        logits = yield from predicted(_occluded(image, hidden, part, window), terms)
+        if len(logits) < len(part):
+            must_not_expire(terms)
+        found = whole - question.scores(logits)
         for (y, x), change in zip(part, found, strict=True):
             fall[:, y : y + window, x : x + window] += change[:, None, None]
             cover[y : y + window, x : x + window] += 1

@@ -104,7 +104,8 @@ def owen_values(
         random: draws contexts.
 
     Yields:
-        bool `[M, h, w]`: what each coalition shows. To be sent: the scores float `[M, T]` of these.
+        bool `[M, h, w]`: what each coalition shows. To be sent: the scores float `[M, T]` of these, or of the first
+        ones where the deadline has passed: what is not wholly answered is left out.
     """
     tree = Node(root, (), total.astype(np.float64), np.zeros_like(total, np.float64))
     spent = 0
@@ -121,13 +122,8 @@ def owen_values(
             break
         shown = np.concatenate([_coalitions(node, contexts) for node, contexts in plan])
         scores = np.asarray((yield shown), np.float64)
-        spent += len(shown)
-        start = 0
-        for node, contexts in plan:
-            rows = scores[start : start + 2 * len(contexts)]
-            start += len(rows)
-            node.drawn += contexts
-            node.differences += list(rows[: len(contexts)] - rows[len(contexts) :])
+        spent += len(scores)
+        _take(plan, scores)
         _settle(tree)
     leaves = list(_leaves(tree))
     widths = np.stack([_quantile(leaf) * np.sqrt(leaf.variance) for leaf in leaves])
@@ -202,6 +198,19 @@ def _coalitions(node: Node, contexts: list[int]) -> Cells:
     bits = (np.array(contexts, object)[:, None] >> np.arange(len(node.beside))[None]).astype(np.int64) & 1
     base = (bits.astype(np.float32) @ beside.astype(np.float32) > 0).reshape(len(contexts), *shape)
     return np.concatenate([base | node.halves[0].cells, base | node.halves[1].cells])
+
+
+def _take(plan: list[tuple[Node, list[int]]], scores: Real) -> None:
+    """Add what was answered; a node that was split for what was not is whole again."""
+    start = 0
+    for node, contexts in plan:
+        rows = scores[start : start + 2 * len(contexts)]
+        start += 2 * len(contexts)
+        if start <= len(scores):
+            node.drawn += contexts
+            node.differences += list(rows[: len(contexts)] - rows[len(contexts) :])
+        elif not node.drawn:
+            node.halves = None
 
 
 def _settle(tree: Node) -> None:

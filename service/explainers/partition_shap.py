@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.explainers.base import Explaining, Method, Predict, Question, Terms
+from service.explainers.base import Explaining, Method, Predict, Question, Terms, predicted
 from service.explainers.masking import baseline_image, field_of_view
 from service.explainers.owen import owen_values
 from service.types import Attribution, Float, Grey8
@@ -40,7 +40,7 @@ def explain(question: Question, terms: Terms) -> Explaining:
     try:
         shown = next(asking)
         while True:
-            shown = asking.send(question.scores((yield Predict(_compose(image, hidden, shown)))))
+            shown = asking.send(question.scores((yield from predicted(_compose(image, hidden, shown), terms))))
     except StopIteration as ended:
         found = ended.value
     sizes = found.regions.sum(axis=(1, 2))[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from service.explainers.base import Explaining, Method, Predict, Question, Terms
+from service.explainers.base import Explaining, Method, Question, Terms, must_not_expire, predicted
 from service.explainers.masking import baseline_image
 from service.types import Attribution, Float, Grey8, Stopped
 
@@ -13,7 +13,7 @@ NAME = "rise"
 GRID = 7
 SHOWN = 0.5
 _ROUND = 64  # masks asked for at once
-_FIRST = 128  # below, a deadline is too short
+_FIRST = 32  # masks; below, a deadline is too short
 
 
 def explain(question: Question, terms: Terms) -> Explaining:
@@ -23,7 +23,10 @@ def explain(question: Question, terms: Terms) -> Explaining:
     authors' map is the mean of score times mask over the probability; here the mean score is taken off first, which
     they do not do: it leaves the order of pixels and gives the values a sign.
 
-    Values float32 `[H, W]`, logits, with half-widths of their 95 % interval.
+    Values float32 `[H, W]`, logits, with half-widths of their 95 % interval: wide where a deadline left few masks.
+
+    Raises:
+        DeadlineTooShort: it passed before the first 32 masks.
     """
     image, random = question.image, np.random.default_rng(terms.options.seed)
     hidden = baseline_image(image, terms.options.baseline)
@@ -31,8 +34,11 @@ def explain(question: Question, terms: Terms) -> Explaining:
     stopped: Stopped = "complete"
     while sums.count < terms.budget:
         masks = draw_masks(min(_ROUND, terms.budget - sums.count), image.shape[0], random)
-        sums.add(masks, question.scores((yield Predict(_blend(image, hidden, masks)))))
-        if terms.expired() and _FIRST <= sums.count < terms.budget:
+        logits = yield from predicted(_blend(image, hidden, masks), terms)
+        sums.add(masks[: len(logits)], question.scores(logits))
+        if sums.count < min(_FIRST, terms.budget):
+            must_not_expire(terms)
+        elif sums.count < terms.budget and terms.expired():
             stopped = "deadline"
             break
     values, widths = sums.saliency()

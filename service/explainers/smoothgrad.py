@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.explainers.base import Explaining, Gradient, Method, Question, Terms
+from service.explainers.base import Explaining, Method, Question, Terms, differentiated
 from service.explainers.sampling import RunningMean
 from service.types import Attribution, Stopped
 
@@ -28,7 +28,7 @@ def explain(question: Question, terms: Terms) -> Explaining:
         while mean.count < terms.budget:
             count = min(_ROUND, terms.budget - mean.count)
             noise = random.normal(0, NOISE * float(np.ptp(image)), (count, *image.shape)).astype(np.float32)
-            mean.add((yield Gradient(image + noise, np.repeat(weights, count, axis=0))))
+            mean.add((yield from differentiated(image + noise, np.repeat(weights, count, axis=0), terms)))
             if terms.expired() and mean.count < terms.budget:
                 stopped = "deadline"
                 break

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from functools import cache
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from pydicom.encaps import generate_frames
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 
-from service.errors import CorruptImage, UnsupportedTransferSyntax
-from service.images import gdcm_process
+from service.errors import CorruptImage, SlowImage, UnsupportedTransferSyntax
+from service.images import decoder_process
+from service.images.pixels import check_scans
 
 # What pydicom and the decoders raise on damaged files: they unpack, index and convert untrusted bytes. Only calls
 # into them are guarded with this, never our own arithmetic.
@@ -39,25 +41,23 @@ FILE_ERRORS = (
     BytesLengthException,
 )
 
-_GDCM = "gdcm in a process of its own"
-for _syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1):
-    get_decoder(_syntax).add_plugin(_GDCM, ("service.images.gdcm_process", "_decode_frame"))
+_APART = "in a process of its own"
+for _syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1, *decoder_process.OPENJPEG_SYNTAXES):
+    get_decoder(_syntax).add_plugin(_APART, ("service.images.decoder_process", "_decode_frame"))
 
 # One decoder each and no fall-back to another, so that a file reads the same wherever the service runs.
 _PLUGINS = {
     uid.JPEGBaseline8Bit: "pillow",
     uid.JPEGExtended12Bit: "pillow",
-    uid.JPEGLossless: _GDCM,
-    uid.JPEGLosslessSV1: _GDCM,
+    uid.JPEGLossless: _APART,
+    uid.JPEGLosslessSV1: _APART,
+    **dict.fromkeys(decoder_process.OPENJPEG_SYNTAXES, _APART),
     uid.JPEGLSLossless: "pyjpegls",
     uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "pylibjpeg",
-    uid.JPEG2000: "pylibjpeg",
-    uid.HTJ2KLossless: "pylibjpeg",
-    uid.HTJ2KLosslessRPCL: "pylibjpeg",
-    uid.HTJ2K: "pylibjpeg",
     uid.RLELossless: "pydicom",  # the Rust decoder panics on damaged data, past every `except Exception`
 }
+_PATIENCE_S = 10.0  # for the frames of a file together, and one more for so many pixels:
+_PIXELS_A_SECOND = 3e6
 _JPEG2000_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)
 _JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 _JPEG_END = b"\xff\xd9"  # EOI (T.81 B.1.1.3)
@@ -84,6 +84,7 @@ def stored_frames(ds: Dataset, syntax: uid.UID, frames: int) -> Iterator[NDArray
 
     Raises:
         CorruptImage: truncated or damaged pixel data, or of another size than the header says.
+        SlowImage: many compressed frames, each slow.
         UnsupportedTransferSyntax: no decoder.
     """
     _require_decoder(syntax)
@@ -95,8 +96,11 @@ def stored_frames(ds: Dataset, syntax: uid.UID, frames: int) -> Iterator[NDArray
             yield from _twelve_bit_jpeg(ds, frames)
             return
         plugin = _PLUGINS.get(syntax, "")
+        until = monotonic() + _PATIENCE_S + frames * int(ds.Rows) * int(ds.Columns) / _PIXELS_A_SECOND
         for stored, _ in get_decoder(syntax).iter_array(ds, indices=range(frames), decoding_plugin=plugin):
             yield stored
+            if syntax.is_encapsulated and monotonic() > until:
+                raise SlowImage("the compressed frames take too long to decode")
     except FILE_ERRORS:
         raise CorruptImage(f"the pixel data ({syntax.name}) are truncated or damaged") from None
 
@@ -113,7 +117,7 @@ def _require_decoder(syntax: uid.UID) -> None:
 def _check_codestreams(ds: Dataset, syntax: uid.UID, frames: int) -> None:
     """Refuse frames whose own header contradicts the instance: a decoder allocates what the frame says.
 
-    And JPEG-LS without its end: the decoder counts bits that are not there, for ten seconds.
+    And JPEG-LS without its end: the decoder counts bits that are not there, for ten seconds. And JPEG of many scans.
     """
     expected = (int(ds.Columns), int(ds.Rows))
     for count, frame in enumerate(generate_frames(ds.PixelData, number_of_frames=frames)):
@@ -124,6 +128,8 @@ def _check_codestreams(ds: Dataset, syntax: uid.UID, frames: int) -> None:
             raise CorruptImage("the compressed pixel data are of another size than the DICOM header says")
         if syntax in _JPEG_LS and not frame.rstrip(b"\0").endswith(_JPEG_END):
             raise CorruptImage("the compressed pixel data have no end")
+        if frame[:2] == b"\xff\xd8":
+            check_scans(frame)
 
 
 def _codestream_size(frame: bytes) -> tuple[int, int] | None:
@@ -150,7 +156,7 @@ def _twelve_bit_jpeg(ds: Dataset, frames: int) -> Iterator[NDArray[Any]]:
     rows, columns, bits = int(ds.Rows), int(ds.Columns), int(ds.BitsStored)
     if int(ds.SamplesPerPixel) != 1 or bits > 12:
         raise UnsupportedTransferSyntax("JPEG Extended with more than 8 bits is read for grey images of up to 12 bits")
-    described = gdcm_process.Described(
+    described = decoder_process.Described(
         syntax=str(uid.JPEGExtended12Bit),
         rows=rows,
         columns=columns,
@@ -162,5 +168,5 @@ def _twelve_bit_jpeg(ds: Dataset, frames: int) -> Iterator[NDArray[Any]]:
         signed=int(ds.PixelRepresentation),
     )
     for frame in generate_frames(ds.PixelData, number_of_frames=frames):
-        decoded = gdcm_process.decode(frame, described)
+        decoded = decoder_process.decode(frame, described)
         yield np.frombuffer(decoded, "<i2" if ds.PixelRepresentation else "<u2").reshape(rows, columns)

@@ -8,11 +8,12 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from service.errors import TooManyPixels
+from service.errors import SlowImage, TooManyPixels
 from service.types import Grey8
 
 MAX_FRAME_PIXELS = 2**26  # 64 Mi pixels: 8192 x 8192
 MAX_FRAMES = 512
+MAX_SCANS = 64  # of a JPEG: encoders write 10
 MAX_FILE_PIXELS = 2**27  # all frames together: 512 frames of 512 x 512
 
 _filter_lock = threading.Lock()
@@ -35,6 +36,19 @@ def check_size(width: int, height: int, frames: int = 1) -> None:
         raise TooManyPixels(f"the file has more than {MAX_FRAMES} frames")
     if width * height * frames > MAX_FILE_PIXELS:
         raise TooManyPixels(f"the frames of the file have more than {MAX_FILE_PIXELS} pixels together")
+
+
+def check_scans(jpeg: bytes) -> None:
+    """Refuse a JPEG of many scans: each costs the decoder a walk over all blocks, and can be 33 bytes of the file.
+
+    Args:
+        jpeg: the whole image; every start of scan (T.81 B.1.1.3) in it counts, a thumbnail's, too.
+
+    Raises:
+        SlowImage: more than `MAX_SCANS`.
+    """
+    if jpeg.count(b"\xff\xda") > MAX_SCANS:
+        raise SlowImage(f"a JPEG may have at most {MAX_SCANS} scans")
 
 
 def grey_of(rgb: Grey8) -> tuple[Grey8, float]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from service.errors import CorruptImage, TooManyPixels, UnsupportedFormat
 from service.images.dicom import looks_like_dicom, read_dicom
-from service.images.pixels import check_size, grey_of, silence
+from service.images.pixels import check_scans, check_size, grey_of, silence
 from service.types import Frame
 
 Format = Literal["png", "jpeg", "dicom"]
@@ -90,6 +90,8 @@ def _read_raster(content: bytes, name: str, form: Format) -> Frame:
     """Decode PNG or JPEG with Pillow."""
     silence("PIL")
     kind = form.upper()
+    if form == "jpeg":
+        check_scans(content)
     try:
         image: Image.Image = Image.open(BytesIO(content), formats=(kind,))
         check_size(*image.size)

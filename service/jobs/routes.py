@@ -9,6 +9,7 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 
+from service.access.holding import holder_of, sight_of
 from service.composing import Wish
 from service.forms import PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
 from service.jobs.store import Job, JobStore
@@ -33,7 +34,7 @@ def add_job_routes(api: FastAPI) -> None:
     ) -> Response:
         pipeline_of(request).check(model, len(images), wish, inline=False)
         files = [(upload.name, upload.content) for upload in await read_uploads(request, model, images)]
-        job = await anyio.to_thread.run_sync(_store(request).add, request_of(model, wish), files)
+        job = await anyio.to_thread.run_sync(_store(request).add, request_of(model, wish), files, holder_of(request))
         _worker(request).start()
         headers = {"Location": f"{_PATH}/{job.id}", "Retry-After": "1"}
         return Response(_answer(job).model_dump_json(), 202, headers, "application/json")
@@ -46,7 +47,7 @@ def add_job_routes(api: FastAPI) -> None:
     )
     async def read(request: Request, job: str) -> Response:
         _worker(request).start()
-        found = await anyio.to_thread.run_sync(_store(request).get, job)
+        found = await anyio.to_thread.run_sync(_store(request).get, job, sight_of(request))
         headers = {"Cache-Control": "no-store"}
         return Response(_answer(found).model_dump_json(), 200, headers, "application/json")
 
@@ -58,7 +59,7 @@ def add_job_routes(api: FastAPI) -> None:
         summary="Cancel a job, and delete its images and its result",
     )
     async def remove(request: Request, job: str) -> Response:
-        await anyio.to_thread.run_sync(_store(request).delete, job)
+        await anyio.to_thread.run_sync(_store(request).delete, job, sight_of(request))
         return Response(status_code=204)
 
 

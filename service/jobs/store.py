@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
 )
 
-from service.database import Leases, connect, lease_columns, make_tables, new_id
+from service.database import Leases, connect, held_by, holder_column, lease_columns, make_tables, new_id
 from service.errors import Overloaded, UnknownJob
 
 Status = Literal["queued", "running", "done", "failed"]
@@ -35,6 +35,7 @@ _jobs = Table(
     "jobs",
     _metadata,
     *lease_columns(),
+    holder_column(),
     Column("created", Float, nullable=False),
     Column("expires", Float, nullable=False, index=True),
     Column("request", Text, nullable=False),
@@ -81,15 +82,15 @@ class JobStore:
         self._ttl, self._limit = ttl, limit
         make_tables(self._engine, _metadata)
 
-    def add(self, request: str, files: Sequence[tuple[str, bytes]]) -> Job:
-        """Store a new job: its request as JSON, and its files by name.
+    def add(self, request: str, files: Sequence[tuple[str, bytes]], holder: str = "") -> Job:
+        """Store a new job: its request as JSON, its files by name, and whose it is.
 
         Raises:
             Overloaded: there are too many.
         """
         now = time()
         job = new_id()
-        made = {"id": job, "status": "queued", "created": now, "expires": now + self._ttl}
+        made = {"id": job, "holder": holder, "status": "queued", "created": now, "expires": now + self._ttl}
         with self._engine.begin() as connection:
             if (connection.scalar(select(func.count()).select_from(_jobs)) or 0) >= self._limit:
                 raise Overloaded("too many jobs are stored; delete some, or try again later")
@@ -101,11 +102,11 @@ class JobStore:
             connection.execute(insert(_files), rows)
         return self.get(job)
 
-    def get(self, job: str) -> Job:
-        """Raises UnknownJob where there is none, or it expired."""
-        columns = [_jobs.c[name] for name in Job.__dataclass_fields__]
+    def get(self, job: str, holder: str | None = None) -> Job:
+        """Raises UnknownJob where there is none, it expired, or it is not this holder's (None: whosever)."""
+        query = select(*(_jobs.c[name] for name in Job.__dataclass_fields__))
         with self._engine.connect() as connection:
-            row = connection.execute(select(*columns).where(_jobs.c.id == job, _jobs.c.expires > time())).first()
+            row = connection.execute(query.where(held_by(_jobs, job, holder), _jobs.c.expires > time())).first()
         if row is None:
             raise UnknownJob("there is no such job; it may have expired or been deleted")
         return Job(*row)
@@ -116,10 +117,10 @@ class JobStore:
         with self._engine.connect() as connection:
             return [(row.name, row.content) for row in connection.execute(query)]
 
-    def delete(self, job: str) -> None:
-        """Forget a job, whatever it is doing; its worker notices. Raises UnknownJob where there is none."""
+    def delete(self, job: str, holder: str | None = None) -> None:
+        """Forget a job, whatever it is doing; its worker notices. Raises UnknownJob as `get` does."""
         with self._engine.begin() as connection:
-            if not _forget(connection, [job]):
+            if not _forget(connection, list(connection.scalars(select(_jobs.c.id).where(held_by(_jobs, job, holder))))):
                 raise UnknownJob("there is no such job; it may have expired or been deleted")
 
     def delete_expired(self) -> int:

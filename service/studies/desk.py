@@ -118,7 +118,7 @@ class StudyDesk:
         )
         return await self._pipeline.explain_slowly(partial(list, map(self._outgoing, found)), bounded=True)
 
-    def request_series(self, asked: SeriesRequest) -> StudyJob:
+    def request_series(self, asked: SeriesRequest, holder: str = "") -> StudyJob:
         """Accept a series of an archive; on disk when this returns.
 
         Raises:
@@ -131,10 +131,10 @@ class StudyDesk:
         target = source if asked.store is None else find_archive(archives, asked.store) if asked.store else ""
         self.wish(asked.model, asked.method, asked.target, asked.results)
         options = {"model": asked.model, "method": asked.method, "target": asked.target, "kinds": asked.results}
-        request = StudyRequest(source, asked.study_uid, asked.series_uid, target, options)
+        request = StudyRequest(source, asked.study_uid, asked.series_uid, target, options, holder)
         return self.store.submit(request, key_of(request, self._site_key), self.label(asked.series_uid))
 
-    def open_upload(self, wish: StudyWish, target: str) -> Upload:
+    def open_upload(self, wish: StudyWish, target: str, holder: str = "") -> Upload:
         """An upload into the queue, whose results go to an archive.
 
         Raises:
@@ -143,7 +143,7 @@ class StudyDesk:
         """
         options = {"model": wish.model, "method": wish.method, "target": wish.target, "kinds": list(wish.kinds)}
         name = find_archive(self.settings.archives, target)
-        return Upload(self.store, StudyRequest(target=name, options=options), self._site_key)
+        return Upload(self.store, StudyRequest(target=name, options=options, holder=holder), self._site_key)
 
     def label(self, uid: str) -> str:
         """What logs may hold of a UID."""

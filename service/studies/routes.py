@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from service.access.audit import note_file, note_model
+from service.access.holding import holder_of, sight_of
 from service.dicom_results.options import Kind
 from service.dicomweb.client import dicom_json
 from service.dicomweb.multipart import DICOM, Limits, MultipartReader, read_zip, write_multipart
@@ -96,7 +97,7 @@ def add_study_routes(api: FastAPI) -> None:
         responses=PROBLEMS,
     )
     async def series(request: Request, asked: SeriesRequest) -> Response:
-        job = await anyio.to_thread.run_sync(_desk(request).request_series, asked)
+        job = await anyio.to_thread.run_sync(_desk(request).request_series, asked, holder_of(request))
         return _accepted(request, job)
 
     _add_queue_routes(api)
@@ -113,7 +114,7 @@ def _add_queue_routes(api: FastAPI) -> None:
 
     @api.get(f"{_JOBS}/{{job}}", summary="A study: how far it is, and what was found", responses=PROBLEMS)
     async def job(request: Request, job: str) -> StudyJobAnswer:
-        found = await anyio.to_thread.run_sync(_desk(request).store.get, job)
+        found = await anyio.to_thread.run_sync(_desk(request).store.get, job, sight_of(request))
         return _answer(found, full=True)
 
     @api.get(
@@ -124,7 +125,7 @@ def _add_queue_routes(api: FastAPI) -> None:
     )
     async def results(request: Request, job: str) -> Response:
         store = _desk(request).store
-        found = await anyio.to_thread.run_sync(store.get, job)
+        found = await anyio.to_thread.run_sync(store.get, job, sight_of(request))
         if found.status != "done" or not found.size:
             raise UnknownJob(
                 "no objects are kept of this job: it is not done, they are in an archive, or none were made"
@@ -144,7 +145,7 @@ def _add_queue_routes(api: FastAPI) -> None:
         summary="Cancel a study, and delete what is stored of it",
     )
     async def remove(request: Request, job: str) -> Response:
-        await anyio.to_thread.run_sync(_desk(request).store.delete, job)
+        await anyio.to_thread.run_sync(_desk(request).store.delete, job, sight_of(request))
         return Response(status_code=204)
 
 
@@ -178,7 +179,7 @@ async def _received(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
 
 async def _queue_upload(request: Request, desk: StudyDesk, wish: StudyWish, target: str) -> Response:
     """Nothing is confirmed before every instance is on disk."""
-    upload = await anyio.to_thread.run_sync(desk.open_upload, wish, target)
+    upload = await anyio.to_thread.run_sync(desk.open_upload, wish, target, holder_of(request))
     with upload:
         count = 0
         async with aclosing(_contents(request, desk.limits)) as contents:

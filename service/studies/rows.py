@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Column, ColumnElement, Connection, Float, Integer, MetaData, String, Table, Text, select
 
-from service.database import lease_columns
+from service.database import holder_column, lease_columns
 
 StudyStatus = Literal["receiving", "queued", "running", "done", "dead"]
 Stage = Literal["waiting", "fetched", "answered"]
@@ -29,6 +29,7 @@ studies = Table(
     "studies",
     metadata,
     *lease_columns(),
+    holder_column(),
     Column("key", String(64), unique=True),  # of the active ones: who asks twice gets the same job
     Column("stage", String(16), nullable=False, default="waiting"),
     Column("created", Float, nullable=False),
@@ -57,6 +58,7 @@ class StudyRequest:
         series: Series Instance UID (0020,000E) to fetch.
         target: name of the archive to store the results to; empty: they are kept until the job expires.
         options: everything else (model, method, kinds of object), in the words of whoever answers; JSON values.
+        holder: who asks (`service.access.holding`); empty: nobody in particular.
     """
 
     source: str = ""
@@ -64,6 +66,7 @@ class StudyRequest:
     series: str = ""
     target: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    holder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class StudyJob:
     """A job as it stands. Times in seconds since 1970.
 
     Attributes:
-        id: secret enough to be the only key to the results.
+        id: secret enough to be the only key to the results where nobody is asked who they are.
         status: where it is in its life.
         stage: the last one that is done and on disk.
         created: when it was accepted.

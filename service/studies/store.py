@@ -15,7 +15,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.database import connect, make_tables, new_id, private_folder
+from service.database import connect, held_by, make_tables, new_id, private_folder
 from service.errors import Overloaded, UnknownJob
 from service.instance_file import InstanceFile
 from service.studies.claims import StudyClaims, discard
@@ -89,7 +89,7 @@ class StudyStore:
         job, now = new_id(), time()
         values = {"id": job, "key": key, "status": status, "created": now, "changed": now, "due": now + hold}
         values |= {"lease": now + self.lease, "request": json.dumps(asdict(request)), "label": label}
-        values |= {"stage": "waiting" if request.source else "fetched"}
+        values |= {"stage": "waiting" if request.source else "fetched", "holder": request.holder}
         with self._engine.begin() as connection:
             connection.execute(insert(studies).values(**values))  # and then count: SQLite has one writer at a time
             active = select(func.count()).select_from(studies).where(_row.status.in_(ACTIVE))
@@ -129,10 +129,10 @@ class StudyStore:
             return self.get(job)
         raise Overloaded("the same study is being uploaded too often")
 
-    def get(self, job: str) -> StudyJob:
-        """Raises UnknownJob where there is none, or it expired."""
+    def get(self, job: str, holder: str | None = None) -> StudyJob:
+        """Raises UnknownJob where there is none, it expired, or it is not this holder's (None: whosever)."""
         with self._engine.connect() as connection:
-            found = read_jobs(connection, _row.id == job, 1)
+            found = read_jobs(connection, held_by(studies, job, holder), 1)
         if not found:
             raise UnknownJob("there is no such job; it may have expired or been deleted")
         return found[0]
@@ -153,9 +153,9 @@ class StudyStore:
         """The objects made, where they were not stored anywhere."""
         return self.claims.file(job, "results")
 
-    def delete(self, job: str) -> None:
-        """Forget a job, whatever it is doing; its worker notices. Raises UnknownJob where there is none."""
-        if not self._forget(_row.id == job):
+    def delete(self, job: str, holder: str | None = None) -> None:
+        """Forget a job, whatever it is doing; its worker notices. Raises UnknownJob as `get` does."""
+        if not self._forget(held_by(studies, job, holder)):
             raise UnknownJob("there is no such job; it may have expired or been deleted")
 
     def requeue(self, job: str) -> StudyJob:

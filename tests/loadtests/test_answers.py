@@ -67,8 +67,8 @@ def test_shed_is_only_what_says_when_to_come_again(status):
 
 def test_a_deadline_that_was_too_short_sheds_only_those_who_gave_one():
     problem = {"type": PROBLEM + "deadline-too-short"}
-    assert verdict(problem, Expected(explained=True, hurried=True), 422) == Verdict("shed")
-    assert verdict(problem, EXPLAINED, 422).outcome == "wrong"
+    assert verdict(problem, Expected(explained=True, hurried=True), 504) == Verdict("shed")
+    assert verdict(problem, EXPLAINED, 504).outcome == "wrong"
 
 
 def test_bad_input_must_be_refused_by_name():

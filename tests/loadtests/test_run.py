@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from serving import free_port
 from benchmarks.served import started
 from loadtests.report import FILES, main
 from loadtests.scrape import parse
+from loadtests.serving import NothingMeasured, check_key, use_key
+from service.access.keys import make_key, write_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 MIX = """
@@ -56,20 +59,26 @@ least = 5
 """
 
 
-def loaded(out, *arguments):
+KEY, RECORD = make_key("load", ("explain", "metrics"), None, "")
+
+
+def loaded(out, *arguments, key=KEY):
     command = [sys.executable, "-m", "loadtests", "--out", str(out), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"RADIOLUCENT_LOAD_KEY": "unused"}, capture_output=True)
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"RADIOLUCENT_LOAD_KEY": key}, capture_output=True)
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
+    """A service that wants a key."""
     folder = tmp_path_factory.mktemp("served")
+    write_keys(folder / "keys.json", (RECORD,))
     write_bundle_into(folder / "models", "bright")
     settings = {
         "MODELS": str(folder / "models"),
         "JOBS_DATABASE": f"sqlite:///{folder}/jobs.sqlite",
         "READER_STUDIES": f"sqlite:///{folder}/readings.sqlite",
         "STUDY_FOLDER": str(folder / "studies"),
+        "KEYS": str(folder / "keys.json"),
         "SITE_KEY": str(folder / "site.key"),
     }
     with started({f"RADIOLUCENT_{name}": value for name, value in settings.items()}) as served:
@@ -80,13 +89,19 @@ def url(tmp_path_factory):
 def test_a_distributed_run_ends_with_a_verdict_and_a_report(url, tmp_path):
     (tmp_path / "mix.toml").write_text(MIX)
     (tmp_path / "objectives.toml").write_text(OBJECTIVES.format(bad_input=60000))
+    (tmp_path / "key").write_text(f"{KEY}\n")
     out = tmp_path / "report"
     run = loaded(
-        *(out, "--url", url, "--users", "12", "--seconds", "6", "--processes", "2", "--port", str(free_port())),
+        *(out, "--key", str(tmp_path / "key"), "--url", url, "--users", "12", "--seconds", "6"),
+        *("--processes", "2", "--port", str(free_port())),
         *("--mix", str(tmp_path / "mix.toml"), "--objectives", str(tmp_path / "objectives.toml"), "--shape", "steps"),
+        key="",
     )
     assert run.returncode == 0, run.stdout.decode() + run.stderr.decode() + (out / "locust.txt").read_text()
     assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "locust.txt"])
+
+    told = b"".join([run.stdout, run.stderr, *(path.read_bytes() for path in out.iterdir())])
+    assert KEY.encode() not in told
 
     result = json.loads((out / "load.json").read_text())
     assert result["met"] is True
@@ -126,6 +141,17 @@ def test_a_missed_objective_is_status_one_and_an_impossible_mix_status_two(url, 
     run = loaded(tmp_path / "b", "--url", url, "--seconds", "3", *files)
     assert run.returncode == 2
     assert "no model offers any of no-such-method" in (tmp_path / "b" / "locust.txt").read_text()
+
+
+@pytest.mark.server
+def test_without_its_key_nothing_is_measured_and_the_reason_is_told(url, tmp_path, monkeypatch):
+    monkeypatch.setenv("RADIOLUCENT_LOAD_KEY", "rl_" + "A" * 43)
+    with pytest.raises(NothingMeasured, match="status 401; a key of scope explain"):
+        check_key(url, f"{url}/metrics")
+    monkeypatch.setenv("RADIOLUCENT_LOAD_KEY", KEY)
+    assert check_key(url, f"{url}/metrics") == ""
+    with pytest.raises(NothingMeasured, match="FileNotFoundError"):
+        use_key(Namespace(key=tmp_path / "none"))
 
 
 def test_what_cannot_be_used_is_status_two(tmp_path):

@@ -154,10 +154,14 @@ def test_a_slow_reader_who_goes_on_is_served(monkeypatch):
     assert asyncio.run(scenario()) > 4 * STALL_S
 
 
-def test_a_body_that_stands_still_is_told_so(tmp_path):
+@pytest.mark.parametrize(
+    ("limits", "pause", "status", "kind"),
+    [({"stall_s": STALL_S}, STALL_S / 4, 408, "upload-too-slow"), ({"answer_s": STALL_S}, 60, 504, "answer-too-late")],
+)
+def test_a_body_that_stands_still_is_told_so_and_nobody_waits_for_ever(tmp_path, caplog, limits, pause, status, kind):
     write_bundle_into(tmp_path, "bright")
     api = make_api("test")
-    api.state.pipeline = Pipeline(Settings(models=tmp_path, threads=1, device="cpu", stall_s=STALL_S))
+    api.state.pipeline = Pipeline(Settings(models=tmp_path, threads=1, device="cpu", **limits))
     scope = {
         "type": "http",
         "method": "POST",
@@ -169,7 +173,7 @@ def test_a_body_that_stands_still_is_told_so(tmp_path):
     sent = []
 
     async def receive():
-        await asyncio.sleep(STALL_S / 4)
+        await asyncio.sleep(pause)
         return {"type": "http.request", "body": b"", "more_body": True}
 
     async def send(message):
@@ -177,9 +181,11 @@ def test_a_body_that_stands_still_is_told_so(tmp_path):
 
     asyncio.run(asyncio.wait_for(api(scope, receive, send), 60))
     start, body = sent
-    assert start["status"] == 408
+    assert start["status"] == status
     assert (b"connection", b"close") in start["headers"]
-    assert json.loads(body["body"])["type"] == "urn:radiolucent:problem:upload-too-slow"
+    problem = json.loads(body["body"])
+    assert problem["type"] == f"urn:radiolucent:problem:{kind}"
+    assert status == 408 or problem["request_id"] in caplog.text
 
 
 def test_a_full_disk_is_told_from_other_errors(tmp_path):

@@ -9,9 +9,9 @@ import pytest
 
 from export.golden import phantoms
 from service.bundle import read_bundle
-from service.engine import open_engine
+from service.engine import Engine, open_engine
 from service.errors import BudgetTooSmall, DeadlineTooShort, UnknownMethod, UnknownTarget
-from service.explainers import METHODS, check_target, find_method, kernelshap, offered, targets
+from service.explainers import METHODS, base, check_target, find_method, kernelshap, offered, targets
 from service.explainers.base import Options, Question, run_together
 from service.explainers.masking import baseline_image, composed, field_of_view, spread, superpixels
 from service.settings import SHIPPED_MODELS
@@ -155,20 +155,59 @@ def test_kernel_shap_with_all_coalitions_is_the_shapley_value():
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["shap", "kernelshap", "rise", "lime", "gradient_shap", "smoothgrad"])
-def test_a_deadline_ends_with_what_there_is(engine, method):
+class Slow:
+    """A model that takes a millisecond for each image, by a clock of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.now = engine, 0.0
+
+    def logits(self, images):
+        self.now += len(images) / 1000
+        return self._engine.logits(images)
+
+    def gradient(self, pixels, weights):
+        self.now += len(pixels) / 1000
+        return self._engine.gradient(pixels, weights)
+
+
+def hurried(engine, monkeypatch, method: str, deadline_ms: int):
+    slow = Slow(engine)
+    monkeypatch.setattr(base, "monotonic", lambda: slow.now)
     question = Question(
         IMAGES[0], engine.run(IMAGES[:1, ..., None]).row(0), targets("predicted", None, "CNV", MANIFEST)
     )
-    ((found,),) = run_together(METHODS[method], [question], engine, Options(budget=100_000, deadline_ms=1))
+    options = Options(budget=100_000, deadline_ms=deadline_ms)
+    ((found,),) = run_together(METHODS[method], [question], slow, options, batch=4)
+    assert 1000 * slow.now <= deadline_ms + 4
+    return found
+
+
+@pytest.mark.parametrize("deadline_ms", [60, 110])
+@pytest.mark.parametrize("method", ["shap", "kernelshap", "rise", "lime", "gradient_shap", "smoothgrad"])
+def test_a_deadline_ends_with_what_there_is_and_within_a_batch(engine, monkeypatch, method, deadline_ms):
+    found = hurried(engine, monkeypatch, method, deadline_ms)
     assert found.stopped == "deadline"
-    assert 0 < found.evaluations < 1000
+    assert deadline_ms - 4 <= found.evaluations <= deadline_ms + 4
+    assert np.isfinite(found.values).all()
 
 
-@pytest.mark.parametrize("method", ["occlusion", "integrated_gradients"])
-def test_a_method_without_a_partial_result_says_so(engine, method):
+@pytest.mark.parametrize("method", ["kernelshap", "rise", "lime", "occlusion", "integrated_gradients"])
+def test_a_deadline_before_there_is_any_result_says_so_and_in_time(engine, monkeypatch, method):
     with pytest.raises(DeadlineTooShort):
-        explain(engine, method, np.repeat(IMAGES[:1], 4, axis=0), deadline_ms=1)
+        hurried(engine, monkeypatch, method, 20)
+
+
+@pytest.mark.parametrize("method", ["shap", "kernelshap", "rise", "lime", "occlusion"])
+def test_a_deadline_that_is_met_changes_nothing(engine, method):
+    question = Question(
+        IMAGES[0], engine.run(IMAGES[:1, ..., None]).row(0), targets("predicted", None, "CNV", MANIFEST)
+    )
+    free, met = (
+        run_together(METHODS[method], [question], engine, Options(budget=96, deadline_ms=limit))[0][0]
+        for limit in (None, 10_000_000)
+    )
+    assert met.stopped == free.stopped
+    np.testing.assert_allclose(met.values, free.values, atol=1e-4)
 
 
 @pytest.mark.parametrize(("method", "budget"), [("kernelshap", 10), ("occlusion", 5)])

@@ -63,6 +63,14 @@ def test_a_rotated_key_holds_on_for_a_while(file, capsys):
     assert timedelta(hours=1, minutes=58) < left <= timedelta(hours=2)
     third = run(capsys, "rotate", str(file), "a.2")
     assert Keys(file).find(third).id == "a.3"
+    assert {Keys(file).find(key).held_by for key in (old, new, third)} == {"a"}
+
+
+def test_a_revoked_keys_name_is_not_given_away_while_its_successor_holds_its_jobs(file, capsys):
+    run(capsys, "create", str(file), "--id", "a")
+    run(capsys, "rotate", str(file), "a")
+    run(capsys, "revoke", str(file), "a")
+    assert main(["create", str(file), "--id", "a"]) == 2
 
 
 def test_a_key_that_has_ended_opens_nothing(file):

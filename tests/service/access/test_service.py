@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from io import BytesIO
 
 import httpx
 import numpy as np
 import pytest
 from bright import SIDE, png, write_bundle_into
+from dicom_writers import classic_mr, saved
 from serving import Service, free_port
 
 from service.access.keys import make_key, write_keys
@@ -30,6 +33,9 @@ def place(tmp_path_factory):
 def keys(place):
     made = {kind: make_key(kind, (kind,), None, "") for kind in KINDS}
     made |= {name: make_key(name, ("predict",), None, "") for name in ("leaving", "hasty")}
+    made |= {name: make_key(name, ("explain",), None, "") for name in ("explain.2", "stranger")}
+    key, record = made["explain.2"]
+    made["explain.2"] = key, record.model_copy(update={"holder": "explain"})
     write_keys(place / "keys.json", tuple(record for _, record in made.values()))
     return {name: key for name, (key, _) in made.items()}
 
@@ -37,6 +43,7 @@ def keys(place):
 @pytest.fixture(scope="module")
 def service(place, keys):
     write_bundle_into(place / "models", "bright")
+    (place / "rules.toml").write_text('[[rule]]\nname = "MR"\nmodel = "bright"\nmodality = "MR"\n')
     settings = {
         "RADIOLUCENT_MODELS": str(place / "models"),
         "RADIOLUCENT_KEYS": str(place / "keys.json"),
@@ -47,6 +54,8 @@ def service(place, keys):
         "RADIOLUCENT_STUDY_FOLDER": str(place / "studies"),
         "RADIOLUCENT_READER_STUDIES": f"sqlite:///{place}/readers.db",
         "RADIOLUCENT_SITE_KEY": str(place / "site.key"),
+        "RADIOLUCENT_ARCHIVES": '{"pacs": {"url": "http://127.0.0.1:9/dicom-web"}}',
+        "RADIOLUCENT_RULES": str(place / "rules.toml"),
     }
     running = Service(free_port(), place / "log.txt", settings)
     yield running.start()
@@ -72,6 +81,13 @@ def audited(place, who: str, status: int) -> list[dict]:
             return lines
         assert time.monotonic() < until, lines[-2:]
         time.sleep(0.05)
+
+
+def zipped(content: bytes) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.dcm", content)
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/", "/page/page.js", "/study"])
@@ -158,9 +174,12 @@ def test_every_answer_has_the_headers_that_keep_it_safe(service, keys):
 def test_pages_of_other_sites_may_ask_only_where_that_is_set(service):
     def preflight(origin: str) -> httpx.Response:
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-        return service.options("/v1/explain", headers=headers | {"Access-Control-Request-Headers": "authorization"})
+        return service.options("/v1/explain", headers=headers | {"Access-Control-Request-Headers": asked})
 
-    assert preflight("https://viewer.example").headers["access-control-allow-origin"] == "https://viewer.example"
+    asked = "accept, authorization, content-type, traceparent, tracestate, x-deadline-ms, x-request-id"
+    allowed = preflight("https://viewer.example")
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://viewer.example"
     other = preflight("https://evil.example")
     assert other.status_code == 400
     assert "access-control-allow-origin" not in other.headers
@@ -168,6 +187,9 @@ def test_pages_of_other_sites_may_ask_only_where_that_is_set(service):
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://viewer.example"
     assert "access-control-allow-credentials" not in refused.headers
+    seen = {name.strip().lower() for name in refused.headers["access-control-expose-headers"].split(",")}
+    assert {"x-request-id", "www-authenticate"} <= seen & set(refused.headers)
+    assert {"location", "retry-after", "x-labels", "x-targets"} <= seen
 
 
 def test_the_audit_log_says_who_asked_what_of_which_file_and_names_nobody(service, keys, place):
@@ -186,6 +208,33 @@ def test_the_audit_log_says_who_asked_what_of_which_file_and_names_nobody(servic
     for text in ((place / "audit.log").read_text(), (place / "log.txt").read_text()):
         assert "Doe" not in text
         assert not any(key in text for key in keys.values())
+
+
+def test_a_job_is_its_callers_and_does_not_exist_for_others(service, keys):
+    files = [("images", ("a.png", PICTURE))]
+    made = service.post("/v1/explanations", data={"model": "bright"}, files=files, headers=bearer(keys["explain"]))
+    assert made.status_code == 202
+    instances = zipped(saved(classic_mr([np.full((SIDE, SIDE), 9, np.uint8)])[0]))
+    queued = service.post(
+        "/v1/studies",
+        params={"store": "pacs"},
+        content=instances,
+        headers=bearer(keys["explain"]) | {"Content-Type": "application/zip"},
+    )
+    assert queued.status_code == 202
+    for url in (made.headers["location"], queued.headers["location"]):
+        stranger, missing = (
+            service.get(each, headers=bearer(keys["stranger"])) for each in (url, f"{url[:-9]}AAAAAAAAA")
+        )
+        assert (stranger.status_code, missing.status_code) == (404, 404)
+        assert stranger.json() | {"request_id": ""} == missing.json() | {"request_id": ""}
+        assert service.delete(url, headers=bearer(keys["stranger"])).status_code == 404
+        for name in ("explain", "explain.2", "admin"):
+            assert service.get(url, headers=bearer(keys[name])).status_code == 200
+        assert service.delete(url, headers=bearer(keys["explain.2"])).status_code == 204
+        assert service.get(url, headers=bearer(keys["explain"])).status_code == 404
+    results = f"{queued.headers['location']}/results"
+    assert service.get(results, headers=bearer(keys["stranger"])).status_code == 404
 
 
 def test_a_log_that_the_host_moved_away_is_begun_anew(service, keys, place):

@@ -23,7 +23,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import apply_voi
 
 from service import errors
-from service.images import pixels
+from service.images import codecs, pixels
 from service.images.reading import read_frames, sniff
 
 RAMP = np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)  # JPEG 2000 encoders want at least 32 x 32
@@ -614,3 +614,34 @@ def test_limits_hold_at_their_edge() -> None:
     pixels.check_size(8192, 8192)
     with pytest.raises(errors.TooManyPixels):
         pixels.check_size(8192, 8193)
+
+
+def _progressive(side: int, more: int) -> bytes:
+    """A progressive JPEG whose last scan comes `more` times again: 33 bytes each, and a walk over all blocks."""
+    jpeg = encode(Image.new("L", (side, side)), "JPEG", progressive=True)
+    return jpeg[:-2] + jpeg[jpeg.rfind(b"\xff\xda") : -2] * more + b"\xff\xd9"
+
+
+def test_a_jpeg_of_many_scans_is_refused_unread_also_within_dicom():
+    (frame,) = read_frames(_progressive(64, 10), "file")
+    assert frame.pixels.shape == (64, 64)
+    ds = instance(np.zeros((64, 64), np.uint8))
+    ds.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    ds.PixelData = encapsulate([_progressive(64, 100)])
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    for content in (_progressive(8192, 30_000), buffer.getvalue()):
+        with pytest.raises(errors.SlowImage):
+            read_frames(content, "file")
+
+
+def test_many_frames_that_are_slow_each_are_too_slow_together(monkeypatch):
+    ds = instance(np.zeros((8, 64, 64), np.uint8), frames=8)
+    ds.compress(uid.RLELossless, generate_instance_uid=False)
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    assert len(read_frames(buffer.getvalue(), "file")) == 8
+    ticks = iter(range(0, 1000, 6))
+    monkeypatch.setattr(codecs, "monotonic", lambda: float(next(ticks)))
+    with pytest.raises(errors.SlowImage):
+        read_frames(buffer.getvalue(), "file")

@@ -3,9 +3,12 @@ from __future__ import annotations
 import stat
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from service.errors import Overloaded, UnknownJob
 from service.jobs.store import JobStore
@@ -158,3 +161,29 @@ def test_the_default_file_is_private_to_the_user(tmp_path, monkeypatch):
     again = JobStore("", lease=5, ttl=60, limit=10)
     assert again.get(job.id).status == "queued"
     again.close()
+
+
+def test_a_job_is_its_holders_and_does_not_exist_for_others(store):
+    job = store.add("{}", FILES, "key:a")
+    assert store.get(job.id, "key:a") == store.get(job.id) == job
+    for holder in ("key:b", ""):
+        with pytest.raises(UnknownJob):
+            store.get(job.id, holder)
+        with pytest.raises(UnknownJob):
+            store.delete(job.id, holder)
+    assert store.files(job.id) == FILES
+    store.delete(job.id, "key:a")
+    assert store.files(job.id) == []
+
+
+def test_a_database_of_an_earlier_version_is_taken_over(tmp_path, database):
+    with closing(open_store(tmp_path)) as store:
+        job = store.add("{}", FILES)
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE jobs DROP COLUMN holder"))
+    engine.dispose()
+    with ThreadPoolExecutor(4) as pool:  # as many processes that start at once
+        for store in pool.map(lambda _: open_store(tmp_path), range(4)):
+            assert store.get(job.id, "") == job
+            store.close()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -402,3 +403,15 @@ def test_options_travel_with_the_request(store):
     assert job.asked() == request
     assert key_of(request, KEY) != key_of(StudyRequest("pacs", "1.2", "1.3"), KEY)
     assert json.loads(job.request)["options"]["kinds"] == ["report"]
+
+
+def test_what_two_callers_ask_for_are_two_jobs_each_its_own(store):
+    mine, theirs = (submit(store, replace(SERIES, holder=holder)) for holder in ("key:a", "key:b"))
+    assert mine.id != theirs.id
+    assert submit(store, replace(SERIES, holder="key:a")).id == mine.id
+    assert store.get(mine.id, "key:a").id == mine.id
+    with pytest.raises(UnknownJob):
+        store.get(mine.id, "key:b")
+    with pytest.raises(UnknownJob):
+        store.delete(mine.id, "key:b")
+    assert len(store.listing()) == 2

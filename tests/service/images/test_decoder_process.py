@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom import uid
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate, generate_frames
 
 from service.errors import CorruptImage
-from service.images import gdcm_process
+from service.images import decoder_process
+from service.images.decoder_process import Described, decode
 from service.images.dicom import read_dicom
-from service.images.gdcm_process import Described, decode
 
 CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus"
 ENCODED = CORPUS.parent / "encoded"
@@ -38,7 +39,7 @@ def lossless() -> tuple[bytes, Described, np.ndarray]:
 @pytest.fixture(autouse=True)
 def no_child_is_left():
     yield
-    gdcm_process.end_all()
+    decoder_process.end_all()
 
 
 def test_frames_are_decoded_by_one_process_that_stays(lossless):
@@ -46,7 +47,7 @@ def test_frames_are_decoded_by_one_process_that_stays(lossless):
     found = [decode(frame, described) for _ in range(3)]
     np.testing.assert_array_equal(np.frombuffer(found[0], "<u2").reshape(pixels.shape), pixels)
     assert found[0] == found[1] == found[2]
-    assert len(gdcm_process._idle) == 1
+    assert len(decoder_process._idle) == 1
 
 
 @pytest.mark.parametrize("path", KILLERS, ids=lambda path: path.stem)
@@ -72,15 +73,15 @@ def test_a_process_that_takes_too_long_is_ended(lossless):
     frame, described, _ = lossless
     with pytest.raises(RuntimeError, match="too long"):
         decode(frame, described, patience=-1.0)
-    assert gdcm_process._idle == []
+    assert decoder_process._idle == []
     assert decode(frame, described)
 
 
 def test_a_process_that_was_killed_while_idle_costs_no_frame(lossless):
     frame, described, _ = lossless
     decode(frame, described)
-    gdcm_process._idle[0]._process.kill()
-    gdcm_process._idle[0]._process.wait()
+    decoder_process._idle[0]._process.kill()
+    decoder_process._idle[0]._process.wait()
     assert decode(frame, described)
 
 
@@ -94,10 +95,53 @@ def test_threads_have_a_process_each(lossless):
         thread.join()
     assert len(found) == 4
     assert len(set(found)) == 1
-    assert len(gdcm_process._idle) <= (os.cpu_count() or 1)
+    assert len(decoder_process._idle) <= (os.cpu_count() or 1)
 
 
 def test_the_corpus_is_read_as_pydicom_reads_it():
     content = (ENCODED / "jpeg-lossless.dcm").read_bytes()
     (frame,) = read_dicom(content, "file")
     assert frame.pixels.shape == pydicom.dcmread(BytesIO(content)).pixel_array.shape
+
+
+def _jpeg_2000(side: int) -> bytearray:
+    """An empty image of small precincts."""
+    buffer = BytesIO()
+    Image.new("L", (side, side)).save(buffer, "JPEG2000", no_jp2=True, precinct_size=(64, 64), codeblock_size=(4, 4))
+    return bytearray(buffer.getvalue())
+
+
+def _as_dicom(codestream: bytes, side: int) -> bytes:
+    ds = pydicom.dcmread(ENCODED / "jpeg-lossless.dcm")
+    ds.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless
+    ds.Rows = ds.Columns = side
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+    ds.PixelData = encapsulate([codestream])
+    buffer = BytesIO()
+    ds.save_as(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("bomb", [False, True])
+def test_jpeg_2000_of_65535_layers_is_ended_and_the_next_one_is_read(bomb):
+    """8 kB that keep OpenJPEG busy for 13 s, and in a larger image for minutes."""
+    codestream = _jpeg_2000(2048)
+    if bomb:
+        layers = codestream.find(b"\xff\x52") + 6  # COD, SGcod (ISO/IEC 15444-1 A.6.1)
+        codestream[layers : layers + 2] = b"\xff\xff"
+        with pytest.raises(CorruptImage):
+            read_dicom(_as_dicom(bytes(codestream), 2048), "file")
+        return
+    (frame,) = read_dicom(_as_dicom(bytes(codestream), 2048), "file")
+    assert frame.pixels.shape == (2048, 2048)
+
+
+def test_jpeg_2000_that_asks_for_memory_gets_none():
+    codestream = _jpeg_2000(2048)
+    start = codestream.find(b"\xff\x52")
+    length = int.from_bytes(codestream[start + 2 : start + 4], "big")
+    codestream[start + 14 : start + 2 + length] = b"\x11" * (length - 12)  # precincts of 2 x 2: 2 GB of tables
+    with pytest.raises(CorruptImage):
+        read_dicom(_as_dicom(bytes(codestream), 2048), "file")
+    (child,) = decoder_process._idle  # it was refused memory, not ended
+    assert child.lives()

@@ -1,4 +1,4 @@
-"""The process that `service.images.gdcm_process` starts: GDCM, and nothing that it could take down with it.
+"""The process that `service.images.decoder_process` starts: two decoders, and nothing that they could take down.
 
 It runs by its path, without the rest of the service. A request is the length of a JSON text (4 bytes, big endian), the
 text, the length of a frame (8 bytes), the frame; the answer is the length of the decoded frame (8 bytes) and the frame,
@@ -14,14 +14,17 @@ import sys
 from importlib import import_module
 from typing import Any, BinaryIO
 
-_MEMORY = 4 * 2**30  # bytes of address space
+_JPEG_2000 = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")  # PS3.6 A: .90, .91; HTJ2K is .201 to .203
+_MEMORY = 4 * 2**30  # most bytes of address space
+_IDLE_MEMORY = 2**30  # for the libraries, and
+_SAMPLE_MEMORY = 24  # for each sample of the frame: OpenJPEG keeps some as 32 bits, several times
 
 
 def main() -> None:
     """Decode until standard input ends."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the patient's image
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    gdcm = import_module("gdcm")
+    gdcm, openjpeg = import_module("gdcm"), import_module("openjpeg.utils")
     gdcm.Trace.WarningOff()
     gdcm.Trace.ErrorOff()
     answers = sys.stdout.buffer
@@ -29,7 +32,8 @@ def main() -> None:
     answers.flush()
     while request := _request(sys.stdin.buffer):
         try:
-            frame = _decode(gdcm, *request)
+            _limit(request[1])
+            frame = _decode(openjpeg, gdcm, *request)
         except (RuntimeError, ValueError, TypeError, MemoryError):
             frame = b""
         answers.write(struct.pack(">Q", len(frame)) + frame)
@@ -44,7 +48,18 @@ def _request(stream: BinaryIO) -> tuple[bytes, dict[str, Any]] | None:
     return stream.read(int.from_bytes(stream.read(8), "big")), described
 
 
-def _decode(gdcm: Any, frame: bytes, described: dict[str, Any]) -> bytes:  # noqa: ANN401 - SWIG, without types
+def _limit(described: dict[str, Any]) -> None:
+    samples: int = described["rows"] * described["columns"] * described["samples"]
+    resource.setrlimit(resource.RLIMIT_AS, (min(_MEMORY, _IDLE_MEMORY + _SAMPLE_MEMORY * samples), _MEMORY))
+
+
+def _decode(openjpeg: Any, gdcm: Any, frame: bytes, described: dict[str, Any]) -> bytes:  # noqa: ANN401 - no types
+    if described["syntax"].startswith(_JPEG_2000):
+        return bytes(openjpeg.decode_pixel_data(frame, version=2))
+    return _decode_with_gdcm(gdcm, frame, described)
+
+
+def _decode_with_gdcm(gdcm: Any, frame: bytes, described: dict[str, Any]) -> bytes:  # noqa: ANN401 - no types
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(frame)
     fragments = gdcm.SequenceOfFragments.New()

@@ -1,7 +1,10 @@
-"""GDCM in a process of its own: it aborts, or runs into memory that is not its own, on damaged JPEG data.
+"""GDCM and OpenJPEG in a process of their own.
 
-No `except` holds what C++ throws through the bindings. So a frame is decoded by a child process, which stays for the
-next one; where it dies, the frame is damaged, and the service goes on. Also a decoder plug-in of pydicom.
+GDCM aborts, or runs into memory that is not its own, on damaged JPEG data; no `except` holds what C++ throws through
+the bindings. OpenJPEG takes minutes and gigabytes for some thousand bytes of JPEG 2000 that announce many layers or
+precincts, and no thread can be ended. So a frame is decoded by a child process with bounded memory and time, which
+stays for the next one; where it dies or is ended, the frame is damaged, and the service goes on. Also a decoder plug-in
+of pydicom.
 """
 
 from __future__ import annotations
@@ -20,10 +23,24 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pydicom.pixels.decoders.base import DecodeRunner
-from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+)
 
-DECODER_DEPENDENCIES = {syntax: ("gdcm",) for syntax in (JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit)}
-_CHILD = Path(__file__).with_name("gdcm_child.py")
+OPENJPEG_SYNTAXES = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
+DECODER_DEPENDENCIES = {
+    **dict.fromkeys((JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit), ("gdcm",)),
+    **dict.fromkeys(OPENJPEG_SYNTAXES, ("openjpeg",)),
+}
+_CHILD = Path(__file__).with_name("decoder_child.py")
 _STARTS_WITHIN = 60.0  # seconds
 _PATIENCE = 3.0  # seconds a frame, and one more for so many samples:
 _SAMPLES_A_SECOND = 5e6
@@ -46,7 +63,7 @@ class Described:
 
 
 class _Child:
-    """A process with GDCM."""
+    """A process with the decoders."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -54,7 +71,8 @@ class _Child:
             [sys.executable, "-I", str(_CHILD)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # GDCM prints
+            stderr=subprocess.DEVNULL,  # they print
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # its threads would fill the child's address space
             bufsize=0,
             start_new_session=True,
         )
@@ -80,7 +98,7 @@ class _Child:
         self._write(request)
         length = int.from_bytes(self._read(8, until), "big")
         if length > 8 * described.rows * described.columns * max(1, described.samples):
-            raise RuntimeError("GDCM decodes to more than the frame holds")
+            raise RuntimeError("the decoder gives more than the frame holds")
         return self._read(length, until)
 
     def _write(self, request: bytes) -> None:
@@ -90,7 +108,7 @@ class _Child:
             while rest:
                 rest = rest[self._process.stdin.write(rest) :]
         except BrokenPipeError:
-            raise RuntimeError("GDCM died") from None
+            raise RuntimeError("the decoder died") from None
 
     def _read(self, length: int, until: float) -> bytes:
         assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
@@ -98,10 +116,10 @@ class _Child:
         while length:
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
             if not ready:
-                raise RuntimeError("GDCM takes too long")
+                raise RuntimeError("the decoder takes too long")
             chunk = os.read(self._process.stdout.fileno(), min(length, _CHUNK))
             if not chunk:
-                raise RuntimeError("GDCM died")
+                raise RuntimeError("the decoder died")
             chunks.append(chunk)
             length -= len(chunk)
         return b"".join(chunks)
@@ -128,10 +146,10 @@ def decode(frame: bytes, described: Described, patience: float = _PATIENCE) -> b
         patience: seconds that it may take, and one more for 5 million samples.
 
     Returns:
-        Samples as GDCM gives them, little endian.
+        Samples as the decoder gives them, little endian.
 
     Raises:
-        RuntimeError: the frame cannot be decoded: GDCM refuses it, dies of it, or takes too long.
+        RuntimeError: the frame cannot be decoded: the decoder refuses it, dies of it, or takes too long.
     """
     child = _take()
     samples = described.rows * described.columns * described.samples
@@ -142,7 +160,7 @@ def decode(frame: bytes, described: Described, patience: float = _PATIENCE) -> b
         raise
     _put_back(child)
     if not decoded:
-        raise RuntimeError("GDCM refuses the frame")
+        raise RuntimeError("the decoder refuses the frame")
     return decoded
 
 
@@ -176,8 +194,8 @@ def end_all() -> None:
 
 
 def is_available(uid: str) -> bool:
-    """Whether GDCM is installed, for a transfer syntax that it is used for; asked by pydicom."""
-    return uid in DECODER_DEPENDENCIES and find_spec("gdcm") is not None
+    """Whether the decoder of a transfer syntax is installed; asked by pydicom."""
+    return uid in DECODER_DEPENDENCIES and find_spec(DECODER_DEPENDENCIES[UID(uid)][0]) is not None
 
 
 def _decode_frame(src: bytes, runner: DecodeRunner) -> bytes:  # pyright: ignore[reportUnusedFunction] - by name
@@ -193,4 +211,15 @@ def _decode_frame(src: bytes, runner: DecodeRunner) -> bytes:  # pyright: ignore
         stored=runner.bits_stored,
         signed=runner.pixel_representation,
     )
-    return decode(src, described)
+    decoded = decode(src, described)
+    if runner.transfer_syntax in OPENJPEG_SYNTAXES:
+        _say_how_it_is_stored(runner)
+    return decoded
+
+
+def _say_how_it_is_stored(runner: DecodeRunner) -> None:
+    """OpenJPEG gives RGB, and samples as wide as the codestream's precision asks for."""
+    if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
+        runner.set_option("photometric_interpretation", "RGB")
+    precision: int = runner.get_option("j2k_precision", runner.bits_stored)
+    runner.set_option("bits_allocated", next(bits for bits in (8, 16, 32) if precision <= bits))
