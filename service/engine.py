@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.bundle import Bundle, Reduced
 from service.errors import GoldenSampleMismatch
+from service.memory import share_arena
 from service.shared_graphs import save_to, shared_graph
 from service.types import Float, Grey8, Outputs
 
