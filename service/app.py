@@ -12,8 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 gc.disable()  # while modules are loaded: it would find nothing, in a sixth of the time that they take
 
+from service.memory import few_pools
 from service.server_folder import metrics_folder, server_folder
 
+few_pools()
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 _FOLDER = server_folder(os.environ)
 if _FOLDER is not None:

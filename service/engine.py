@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.bundle import Bundle, Reduced
 from service.errors import GoldenSampleMismatch
+from service.memory import share_arena
 from service.shared_graphs import save_to, shared_graph
 from service.types import Float, Grey8, Outputs
 
@@ -87,13 +88,15 @@ class Engine:
         """Logits float32 `[M, K]` of images uint8 `[M, H, W]`; `stop` as in `run`."""
         return self.run(images[..., None], stop=stop).logits
 
-    def gradient(self, pixels: Float, weights: Float, *, free: bool = False, stop: Stop | None = None) -> Float:
+    def gradient(self, pixels: Float, weights: Float, *, stop: Stop | None = None) -> Float:
         """The gradient of `weights . logits` by the pixels.
+
+        Memory is given back after every call on the CPU: it is several times what a prediction needs, for a call that
+        takes so long that taking it again cannot be measured.
 
         Args:
             pixels: float32 `[M, H, W]`, grey levels 0..255; they may lie between and beyond.
             weights: float32 `[M, K]`.
-            free: give the memory back that ONNX Runtime would keep for the next call; the call is slower.
             stop: ends it early.
 
         Returns:
@@ -108,7 +111,7 @@ class Engine:
         import onnxruntime
 
         options = onnxruntime.RunOptions()
-        if free and self.provider == "cpu":
+        if self.provider == "cpu":
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         inputs = {"pixels": pixels[..., None], "weights": weights}
         (gradient,) = _run(self.gradients, ["gradient"], inputs, options, stop)
@@ -208,7 +211,7 @@ def check_golden(bundle: Bundle, engine: Engine) -> float:
         return worst
     weights = np.zeros_like(outputs.logits)
     weights[:, 0] = 1
-    gradient = engine.gradient(images[..., 0].astype(np.float32), weights, free=True)
+    gradient = engine.gradient(images[..., 0].astype(np.float32), weights)
     deviation = np.linalg.norm(gradient - expected["gradient"]) / np.linalg.norm(expected["gradient"])
     _judge(bundle, float(deviation), _TRUST_IN_GRADIENTS, engine.provider)
     return worst
@@ -256,7 +259,9 @@ def open_graph(graph: Path, *, threads: int = 0, device: str = "auto", folder: P
 def _options(threads: int) -> Any:  # noqa: ANN401 - onnxruntime.SessionOptions, which has no type
     import onnxruntime
 
+    share_arena()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

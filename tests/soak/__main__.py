@@ -1,10 +1,11 @@
 """Good and bad requests for as long as is wished, and the verdict on memory: `python -m tests.soak --minutes 20`.
 
-Clients send what `tests.soak.mix` says. Every few seconds are sampled, of the service's processes together:
-proportional memory, open files, threads; and the bytes of its state folder and of its temporary folder. Over the second
-half of the run none of them may grow by more than a bound, by the upper end of the interval of a robust slope. Ends
-with 1 where one does, or where an answer was not one of those that are right. Ctrl-C ends the run early, with its
-verdict.
+First the largest requests of each kind, so that what the largest batch needs is there; then clients send what
+`tests.soak.mix` says. Every few seconds are sampled, of the service's processes together: anonymous memory, open files,
+threads; and the bytes of its state folder and of its temporary folder. Over the second half of the run none of them may
+grow by more than a bound, by the upper end of the interval of a robust slope of what is there even at quiet moments.
+Ends with 1 where one does, or where an answer was not one of those that are right. Ctrl-C ends the run early, with its
+verdict. `--leak` shows that a leak is seen.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from tqdm import tqdm
 
 from benchmarks.harness import machine, save
 from tests.faults.scene import stage
-from tests.soak.mix import MIX
+from tests.soak.memory import anonymous_mib, processes_of
+from tests.soak.mix import MIX, warm_up
 from tests.soak.verdict import flatness
 
 MIB = 2**20
+_LEAKING = Path(__file__).parent / "leaking"
 BOUNDS = {"memory_mib": 16.0, "files": 16.0, "threads": 8.0, "state_mib": 8.0, "temporary_mib": 8.0}
 
 
@@ -48,14 +51,16 @@ class Soak:
     samples: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in BOUNDS})
 
 
-async def soak(minutes: float, clients: int, seed: int) -> Soak:
-    """Run for so long, or until it is interrupted."""
+async def soak(minutes: float, clients: int, seed: int, leak: int = 0) -> Soak:
+    """Run for so long, or until it is interrupted; the worker leaks `leak` KiB a second on purpose."""
     run, stop = Soak(), asyncio.Event()
+    leaking = {"PYTHONPATH": str(_LEAKING), "SOAK_LEAK_KIB": str(leak)} if leak else {}
     with tempfile.TemporaryDirectory(prefix="radiolucent-soak-") as name:
         async with (
-            stage({"TMPDIR": name}) as service,
+            stage({"TMPDIR": name} | leaking) as service,
             httpx.AsyncClient(base_url=service.address, timeout=60) as client,
         ):
+            await warm_up(client)
             tasks = [asyncio.create_task(_send(client, run, stop, f"{seed}:{n}")) for n in range(clients)]
             with contextlib.suppress(asyncio.CancelledError):
                 await _watch(service, Path(name), run, 60 * minutes)
@@ -91,12 +96,10 @@ async def _watch(service: Service, temporary: Path, run: Soak, seconds: float) -
 
 
 def _sample(service: Service, temporary: Path) -> dict[str, float]:
-    root = service.supervisor
-    processes = [root, *root.children(recursive=True)]
     found = dict.fromkeys(BOUNDS, 0.0)
-    for process in processes:
+    for process in processes_of(service.supervisor):
         with contextlib.suppress(psutil.NoSuchProcess):  # a decoder's child ends at any time
-            found["memory_mib"] += process.memory_full_info().pss / MIB
+            found["memory_mib"] += anonymous_mib(process)
             found["files"] += process.num_fds()
             found["threads"] += process.num_threads()
     found["state_mib"], found["temporary_mib"] = _size(service.log.parent / "state"), _size(temporary)
@@ -124,8 +127,9 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=4, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--leak", type=int, default=0, metavar="KIB", help="a second, leaked by the worker on purpose")
     options = parser.parse_args()
-    run = asyncio.run(soak(options.minutes, options.clients, options.seed))
+    run = asyncio.run(soak(options.minutes, options.clients, options.seed, options.leak))
     verdicts = {name: flatness(run.seconds, run.samples[name], bound) for name, bound in BOUNDS.items()}
     for name, one in verdicts.items():
         said = f"{name}: {run.samples[name][-1]:.1f}, grew by {one.growth:.1f} ({one.low:.1f} to {one.high:.1f})"

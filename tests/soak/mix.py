@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
@@ -14,6 +15,8 @@ from tests.fuzz.mutate import mutate
 from tests.fuzz.seeds import synthetic
 
 Kind = Callable[[httpx.AsyncClient, random.Random], Awaitable[httpx.Response]]
+_MANY = 64  # images; the service takes no more in one request
+_TIMES = 10
 _SHORT_S = 0.02  # a client that leaves before its answer
 
 
@@ -102,6 +105,17 @@ MIX: dict[Kind, tuple[float, tuple[int, ...]]] = {
     leaving: (0.5, (200, 503)),
     looking: (1.0, (200,)),
 }
+
+
+async def warm_up(client: httpx.AsyncClient) -> None:
+    """The largest requests, and every kind several times at once: what they need is not growth."""
+    chance = random.Random(0)
+    for path, fields in (("predict", {}), *(("explain", {"method": name}) for name in ("gradcam", "kernelshap"))):
+        files = [_image(chance) for _ in range(_MANY)]
+        answer = await client.post(f"/v1/{path}", data={"model": MODEL, "budget": "64"} | fields, files=files)
+        answer.raise_for_status()
+    for _ in range(_TIMES):
+        await asyncio.gather(*(kind(client, chance) for kind in MIX))
 
 
 def _image(chance: random.Random) -> tuple[str, tuple[str, bytes]]:
