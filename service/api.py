@@ -94,16 +94,17 @@ def make_api(version: str) -> FastAPI:
     return api
 
 
-def set_up_jobs(api: FastAPI, settings: Settings) -> None:
+def set_up_jobs(api: FastAPI, settings: Settings, *, has_port: bool = True) -> None:
     """Open the databases of jobs, studies and reader studies, and make the workers; `api.state.pipeline` must be set.
 
     The workers begin where the service starts (`service.app`), and take up what an earlier process left unfinished.
+    Of several processes one has the port of C-STORE.
     """
     api.state.jobs = JobStore(
         settings.jobs_database, lease=settings.job_lease_s, ttl=settings.job_ttl_s, limit=settings.max_jobs
     )
     api.state.job_worker = JobWorker(api.state.jobs, api.state.pipeline)
-    api.state.desk = StudyDesk(settings, api.state.pipeline)
+    api.state.desk = StudyDesk(settings, api.state.pipeline, has_port=has_port)
     api.state.readings = ReadingStore(open_database(settings.reader_studies))
 
 

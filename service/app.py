@@ -123,12 +123,12 @@ class Radiolucent:
     def __init__(self) -> None:
         worker = bentoml.server_context.worker_index or 1
         os.environ.update(device_of(worker, _WORKERS, _DEVICES))
-        settings = share(Settings(), worker, _WORKERS, _CORES)
+        settings = share(Settings(), _WORKERS, _CORES)
         self._send_last_spans = set_up_traces(_version())
         api.state.gate = Gate(settings, read_site_key(settings.site_key))
         Connection.stall_s = settings.stall_s
         api.state.pipeline = Pipeline(settings, _SHARED)
-        set_up_jobs(api, settings)
+        set_up_jobs(api, settings, has_port=worker == 1)
         gc.collect()
         gc.freeze()  # modules and models stay: collections while DICOM objects are made need not go through them
 

@@ -20,21 +20,13 @@ def count_workers(settings: Settings, devices: Sequence[str], cores: int) -> int
     return len(devices) if devices and settings.device != "cpu" else max(1, cores // _CORES)
 
 
-def share(settings: Settings, worker: int, workers: int, cores: int) -> Settings:
-    """The settings of one worker: threads that are not set are its part of the cores, and the first alone has ports.
-
-    Args:
-        settings: of the service.
-        worker: its number, from 1.
-        workers: how many there are.
-        cores: of the machine.
-    """
+def share(settings: Settings, workers: int, cores: int) -> Settings:
+    """The settings of one of so many workers: threads that are not set are its part of the cores, at least one."""
     each = max(1, cores // workers)
     return settings.model_copy(
         update={
             "threads": settings.threads or each,
             "decode_threads": settings.decode_threads or min(_DECODERS, each),
-            "scp": settings.scp if worker == 1 else settings.scp.model_copy(update={"enabled": False}),
         }
     )
 

@@ -53,13 +53,14 @@ class StudyDesk:
     Args:
         settings: of the service.
         pipeline: with the models.
+        has_port: whether this process listens for C-STORE, where that is configured.
 
     Raises:
         RulesError: the rules file cannot be used.
         UnknownSource: results of the C-STORE door are to go to an archive that is not configured.
     """
 
-    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline, *, has_port: bool = True) -> None:
         self.settings, self._pipeline = settings, pipeline
         self.rules = read_rules(settings.rules, pipeline.registry.models)
         self.limits = Limits(total_bytes=settings.max_study_mib * 2**20)
@@ -72,8 +73,8 @@ class StudyDesk:
         )
         self._site_key = read_site_key(settings.site_key)
         self.worker = StudyWorker(self.store, Steps(self._fetch, self._answer, self._store))
-        self._scp = Scp(settings.scp, self.store, self._site_key) if settings.scp.enabled else None
-        if self._scp is not None:
+        self._scp = Scp(settings.scp, self.store, self._site_key) if settings.scp.enabled and has_port else None
+        if settings.scp.enabled:
             find_archive(settings.archives, settings.scp.target)
 
     def start(self) -> None:

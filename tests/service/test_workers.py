@@ -40,13 +40,11 @@ def test_workers_are_as_many_as_set_or_as_the_machine_feeds(workers, device, dev
     assert count_workers(Settings(workers=workers, device=device), devices, cores) == expected
 
 
-def test_a_worker_has_its_part_of_the_cores_and_the_first_alone_the_port():
-    settings = Settings(scp=ScpSettings(enabled=True, callers=("MODALITY",)))
-    first, second = (share(settings, worker, 2, 16) for worker in (1, 2))
-    assert (first.threads, first.decode_threads) == (8, 4)
-    assert (first.scp.enabled, second.scp.enabled) == (True, False)
-    assert share(settings, 1, 5, 2).threads == 1
-    assert share(Settings(threads=3, decode_threads=2), 1, 2, 16) == Settings(threads=3, decode_threads=2)
+def test_a_worker_has_its_part_of_the_cores():
+    half = share(Settings(), 2, 16)
+    assert (half.threads, half.decode_threads) == (8, 4)
+    assert share(Settings(), 5, 2).threads == 1
+    assert share(Settings(threads=3, decode_threads=2), 2, 16) == Settings(threads=3, decode_threads=2)
 
 
 def test_workers_take_the_devices_in_turn(tmp_path):
@@ -136,7 +134,7 @@ def test_workers_that_start_together_make_the_tables_together(database, tmp_path
 
 @pytest.fixture
 def service(tmp_path):
-    scp = ScpSettings(enabled=True, callers=("MODALITY",), port=free_port())
+    scp = ScpSettings(enabled=True, callers=("MODALITY",), port=free_port(), target="pacs")
     settings = {
         "RADIOLUCENT_WORKERS": "2",
         "RADIOLUCENT_SCP": scp.model_dump_json(),
@@ -202,7 +200,7 @@ def test_two_workers_share_weights_port_and_jobs_and_one_that_is_killed_is_repla
     def answers() -> set[str]:  # new connections, so that either worker is asked
         return {httpx.get(service.address + location).json()["status"] for _ in range(8)}
 
-    until(lambda: answers() == {"succeeded"})
+    until(lambda: answers() == {"done"})
 
     weights = [Path(path) for path in mapped_weights(new[0])]
     assert len(weights) == 3
