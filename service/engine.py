@@ -91,8 +91,8 @@ class Engine:
     def gradient(self, pixels: Float, weights: Float, *, stop: Stop | None = None) -> Float:
         """The gradient of `weights . logits` by the pixels.
 
-        Memory is given back after every call on the CPU: it is several times what a prediction needs, for a call that
-        takes so long that taking it again cannot be measured.
+        Memory is given back after every call on the CPU: it is several times what a prediction needs, and the call
+        was found no slower for it.
 
         Args:
             pixels: float32 `[M, H, W]`, grey levels 0..255; they may lie between and beyond.

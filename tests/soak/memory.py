@@ -17,8 +17,8 @@ def processes_of(root: psutil.Process) -> list[psutil.Process]:
 def anonymous_mib(process: psutil.Process) -> float:
     """What a process holds that no file holds, in MiB; what it shares with others counts by its part.
 
-    The proportional size of mapped files is left out: it falls and rises by tens of MiB as other processes on the
-    machine map the same libraries or end.
+    The proportional size of mapped files is left out: it changes with what other processes on the machine map the
+    same libraries.
 
     Raises:
         psutil.NoSuchProcess: it has ended.
