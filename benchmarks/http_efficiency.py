@@ -5,12 +5,13 @@
 `ONNX Runtime` is the bundle's graph in this process, in batches of several sizes, the best of which is the measure. The
 others are a running service with so many clients that post so many images a request, one request after another each;
 overlays are not asked for. The images are PNG files, and in the rows that say so the same as DICOM instances
-(MONOCHROME2, 512 x 512, one frame, not compressed). Load generator and service share the cores, so the generator's CPU
-time, divided by the number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it. `CPU ms
-an image beyond` is the service's CPU time less that of the best batch of ONNX Runtime. The stages are wall time of one
-image, from the service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one client and one
-image. The parts are CPU time of what a request of one image consists of besides, each run alone in this process; what
-`beyond` has more is the HTTP server, threads that wake each other, logs and metrics (docs/observability.md).
+(MONOCHROME2, 512 x 512, one frame, not compressed). Load generator and service share the cores, so the generator's
+CPU time, divided by the number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it.
+`p50` is the median time of a batch, and of a request. `CPU ms an image beyond` is the service's CPU time less that of
+the best batch of ONNX Runtime. The stages are wall time of one image, from the service's own histograms
+(`radiolucent_stage_seconds`, per request) in the run of one client and one image. The parts are CPU time of what a
+request of one image consists of besides, each run alone in this process; what `beyond` has more is the HTTP server,
+threads that wake each other, logs and metrics (docs/observability.md).
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def body_of(count: int, kind: str = PNG) -> bytes:
     return b"".join(b"--%s\r\n%s\r\n" % (MARK.encode(), part) for part in parts) + b"--%s--\r\n" % MARK.encode()
 
 
-def client(url: str, body: bytes, images: int, until: float) -> int:
-    """Post until the time has come; returns images answered.
+def client(url: str, body: bytes, images: int, until: float) -> list[float]:
+    """Post until the time has come; returns the seconds of each answer.
 
     Raises:
         RuntimeError: an answer is none, or an image failed.
@@ -77,16 +78,16 @@ def client(url: str, body: bytes, images: int, until: float) -> int:
     at = urlsplit(url)
     connection = HTTPConnection(at.hostname or "", at.port, timeout=300)
     headers = {"Content-Type": f"multipart/form-data; boundary={MARK}"}
-    done = 0
-    while time.perf_counter() < until:
+    took: list[float] = []
+    while (start := time.perf_counter()) < until:
         connection.request("POST", "/v1/explain", body, headers)
         answer = connection.getresponse()
         content = answer.read()
         if answer.status != 200 or content.count(b'"status":"ok"') != images:
             raise RuntimeError(f"HTTP status {answer.status}: {content[:300]!r}")
-        done += images
+        took.append(time.perf_counter() - start)
     connection.close()
-    return done
+    return took
 
 
 def cpu_seconds(pid: int) -> float:
@@ -108,15 +109,16 @@ def stages(url: str) -> dict[str, tuple[float, float]]:
 
 
 def load(served: Served, clients: int, images: int, seconds: float, kind: str = PNG) -> dict[str, float]:
-    """Images, wall time, and CPU time of service and generator, for some seconds of load."""
+    """Images, wall time, CPU time of service and generator, and an answer's median time, for some seconds of load."""
     body = body_of(images, kind)
     before, own, start = cpu_seconds(served.pid), time.process_time(), time.perf_counter()
     with ThreadPoolExecutor(clients) as threads:
         futures = [threads.submit(client, served.url, body, images, start + seconds) for _ in range(clients)]
-        done = sum(future.result() for future in futures)
+        took = [seconds for future in futures for seconds in future.result()]
     wall = time.perf_counter() - start
     return {
-        "images": done,
+        "images": len(took) * images,
+        "p50": float(np.median(took)),
         "wall": wall,
         "service": cpu_seconds(served.pid) - before,
         "generator": time.process_time() - own,
@@ -133,11 +135,17 @@ def raw(seconds: float) -> dict[int, dict[str, float]]:
     for size in BATCHES:
         batch = np.concatenate([pixels] * (size // len(pixels) + 1))[:size]
         model.engine.run(batch)
-        own, start, done = time.process_time(), time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:
+        own, start = time.process_time(), time.perf_counter()
+        took: list[float] = []
+        while (begun := time.perf_counter()) - start < seconds:
             model.engine.run(batch)
-            done += size
-        found[size] = {"wall": (time.perf_counter() - start) / done, "cpu": (time.process_time() - own) / done}
+            took.append(time.perf_counter() - begun)
+        done = len(took) * size
+        found[size] = {
+            "wall": (time.perf_counter() - start) / done,
+            "cpu": (time.process_time() - own) / done,
+            "p50": float(np.median(took)),
+        }
     return found
 
 
@@ -204,7 +212,7 @@ def rows_of(
 ) -> list[dict[str, Cell]]:
     """Medians over the rounds, as a table."""
     engine = {
-        size: {what: float(np.median([each[size][what] for each in alone])) for what in ("wall", "cpu")}
+        size: {what: float(np.median([each[size][what] for each in alone])) for what in ("wall", "cpu", "p50")}
         for size in BATCHES
     }
     best = min(engine.values(), key=lambda each: each["wall"])
@@ -214,6 +222,7 @@ def rows_of(
             "images a second": 1 / each["wall"],
             "corrected": None,
             "of the best": best["wall"] / each["wall"],
+            "p50, ms": 1000 * each["p50"],
             "CPU ms an image": 1000 * each["cpu"],
             "beyond": None,
         }
@@ -230,6 +239,7 @@ def rows_of(
                 "images a second": float(np.median(plain)),
                 "corrected": corrected,
                 "of the best": corrected * best["wall"],
+                "p50, ms": 1000 * float(np.median([run["p50"] for run in runs])),
                 "CPU ms an image": 1000 * cpu,
                 "beyond": 1000 * (cpu - best["cpu"]),
             }
