@@ -2,11 +2,12 @@
 
     python -m benchmarks.interference [--json FILE]
 
-A reading room asks for one image with its inline explanation at a time, at random moments (an open loop from a seed, at
-a share of what the service can do). Beside it there is nothing, or clients that ask for slow explanations without a
-pause (`shap`, `integrated_gradients`), or clients that post many images without a pause. The rounds take turns, so that
-a noisy machine disturbs all alike; latency counts from when a request should have been sent. `times alone` is to be at
-most 1.2 for slow explanations; beside large requests, which are inline too, it says how fair the queue is.
+A reading room asks for one image with its inline explanation at a time, at random moments (an open loop from a seed,
+at a share of what the service can do). Beside it there is nothing, or clients that ask for slow explanations without
+a pause (`shap`, `integrated_gradients`, `rise` with a deadline), or clients that post many images without a pause.
+The rounds take turns, so that a noisy machine disturbs all alike; latency counts from when a request should have been
+sent. `times alone` is to be at most 1.2 for slow explanations; beside large requests, which are inline too, it says
+how fair the queue is.
 """
 
 from __future__ import annotations
@@ -27,33 +28,38 @@ from benchmarks.served import started
 from loadtests.payloads import uploads
 
 
-def ask(client: httpx.Client, images: int, **fields: str) -> None:
-    """One request.
+def ask(client: httpx.Client, images: int, **fields: str) -> bool:
+    """One request; whether it was answered: one with a deadline may find that there is no time for it.
 
     Raises:
         httpx.HTTPStatusError: it is refused.
     """
     files = uploads()[MODALITY]
     sent = [("images", (str(number), files[number % len(files)].content)) for number in range(images)]
-    client.post("/v1/explain", data={"model": MODEL, **fields}, files=sent).raise_for_status()
+    answer = client.post("/v1/explain", data={"model": MODEL, **fields}, files=sent)
+    if "deadline_ms" in fields and answer.status_code == 504:
+        return False
+    answer.raise_for_status()
+    return True
 
 
 @contextmanager
-def beside(url: str, clients: int, images: int, fields: dict[str, str]) -> Generator[Callable[[], int]]:
-    """Clients that ask without a pause until the end; gives how many images they have been answered."""
-    over, done = threading.Event(), [0] * clients
+def beside(url: str, clients: int, images: int, fields: dict[str, str]) -> Generator[Callable[[], tuple[int, int]]]:
+    """Clients that ask without a pause until the end; gives how many images were answered, how many too late."""
+    over, done, missed = threading.Event(), [0] * clients, [0] * clients
 
     def work(number: int) -> None:
         with httpx.Client(base_url=url, timeout=600) as client:
             while not over.is_set():
-                ask(client, images, **fields)
-                done[number] += images
+                answered = ask(client, images, **fields)
+                done[number] += images * answered
+                missed[number] += images * (not answered)
 
     with ThreadPoolExecutor(max(1, clients)) as threads:
         working = [threads.submit(work, number) for number in range(clients)]
         time.sleep(1.0 if clients else 0.0)
         try:
-            yield lambda: sum(done)
+            yield lambda: (sum(done), sum(missed))
         finally:
             over.set()
     for each in working:
@@ -77,7 +83,9 @@ def reading_room(url: str, rate: float, seconds: float, seed: int) -> list[float
         return [each.result() for each in asked]
 
 
-def rows_of(latencies: dict[str, list[list[float]]], rates: dict[str, list[float]]) -> list[dict[str, Cell]]:
+def rows_of(
+    latencies: dict[str, list[list[float]]], rates: dict[str, list[tuple[float, float]]]
+) -> list[dict[str, Cell]]:
     """Percentiles of all rounds together, against those of nothing beside."""
 
     def percentile(name: str, share: float) -> float:
@@ -92,7 +100,8 @@ def rows_of(latencies: dict[str, list[list[float]]], rates: dict[str, list[float
             "p95, ms": percentile(name, 95),
             "p50, times alone": percentile(name, 50) / percentile(alone, 50),
             "p95, times alone": percentile(name, 95) / percentile(alone, 95),
-            "images a second beside": float(np.mean(rates[name])),
+            "images a second beside": float(np.mean([done for done, _ in rates[name]])),
+            "too late, a second": float(np.mean([missed for _, missed in rates[name]])),
         }
         for name, rounds in latencies.items()
     ]
@@ -109,10 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "nothing": (0, 0, {}),
         "2 clients, shap": (2, 1, {"method": "shap", "budget": "300"}),
         "2 clients, integrated_gradients": (2, 1, {"method": "integrated_gradients", "budget": "60"}),
+        "2 clients, rise in 5 s": (2, 1, {"method": "rise", "deadline_ms": "5000"}),
         "1 client, 64 images a request": (1, 64, {}),
     }
     latencies: dict[str, list[list[float]]] = {name: [] for name in loads}
-    rates: dict[str, list[float]] = {name: [] for name in loads}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in loads}
     with started({"RADIOLUCENT_INLINE_SECONDS": "600"}) as served:
         reading_room(served.url, options.rate, 3.0, 0)
         for seed in range(options.rounds):
@@ -120,7 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 begin = time.perf_counter()
                 with beside(served.url, clients, images, fields) as answered:
                     latencies[name].append(reading_room(served.url, options.rate, options.seconds, seed))
-                    rates[name].append(answered() / (time.perf_counter() - begin))
+                    done, missed = answered()
+                    took = time.perf_counter() - begin
+                    rates[name].append((done / took, missed / took))
     rows, where = rows_of(latencies, rates), machine("cpu", 0)
     show(f"single images at {options.rate:g} a second", rows, where)
     save(options, where, rows=rows)
