@@ -129,12 +129,22 @@ class Batcher(Generic[R]):
         """Seconds an image takes in the batches of late."""
         return self._cost
 
+    def due(self, count: int) -> float:
+        """When so many images that come now are due (`time.perf_counter`)."""
+        return perf_counter() + count * self._cost
+
     async def run(
-        self, images: Sequence[Grey8], more: frozenset[str] = frozenset(), *, deadline: float | None = None
+        self,
+        images: Sequence[Grey8],
+        more: frozenset[str] = frozenset(),
+        *,
+        deadline: float | None = None,
+        due: float | None = None,
     ) -> list[Answer[R] | ModelFailed]:
         """Answers for prepared images uint8 `[H, W]`, in order, with the outputs `more` besides the usual ones.
 
-        An image that the model cannot compute even alone has a `ModelFailed` in its place, with the cause.
+        An image that the model cannot compute even alone has a `ModelFailed` in its place, with the cause. Images that
+        are a part of more have the `due` of all together.
 
         Raises:
             Overloaded: too many images wait already; none of these was queued.
@@ -148,7 +158,7 @@ class Batcher(Generic[R]):
         def deliver(found: list[Answer[R] | ModelFailed] | DeadlinePassed) -> None:
             loop.call_soon_threadsafe(_settle, future, found)
 
-        request = self._queue(images, more, deadline, deliver)
+        request = self._queue(images, more, deadline, self.due(len(images)) if due is None else due, deliver)
         try:
             return await future
         finally:
@@ -159,14 +169,16 @@ class Batcher(Generic[R]):
         images: Sequence[Grey8],
         more: frozenset[str],
         deadline: float | None,
+        due: float,
         deliver: Callable[[list[Answer[R] | ModelFailed] | DeadlinePassed], None],
     ) -> _Request[R]:
         now, count = perf_counter(), len(images)
         with self._lock:
             if self._images + count > self._max_queue:
                 raise Overloaded("too many images are waiting for this model; try again later")
-            due, number = now + count * self._cost, next(self._numbers)
-            request = _Request(due, number, images, more, now, deadline, deliver, [None] * count, left=count)
+            request = _Request(
+                due, next(self._numbers), images, more, now, deadline, deliver, [None] * count, left=count
+            )
             heapq.heappush(self._waiting, request)
             self._images += count
             idle, self._turn_taken = not self._turn_taken, True

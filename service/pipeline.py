@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -17,9 +17,9 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from service.batching import BATCH_S, Batcher
+from service.batching import BATCH_S, Answer, Batcher
 from service.composing import JobHandle, Read, Wish, explain_all, observe, set_failed_aside
-from service.errors import InvalidParameter, Overloaded, TooManyImages, TooSlow, UnreadableImage
+from service.errors import InvalidParameter, ModelFailed, Overloaded, TooManyImages, TooSlow, UnreadableImage
 from service.explainers import check_target, find_method
 from service.explainers.base import Method
 from service.images.reading import read_frames
@@ -30,9 +30,11 @@ from service.scheduling import EXPLANATION, JOB, PREDICTION, EngineThread, Lane,
 from service.schemas import ImageFailure, ModelName, Problem, Result
 from service.segmenter import Segmenter
 from service.settings import Settings
-from service.types import Grey8, Masks, PreprocessingSpec
+from service.types import Grey8, Masks, Outputs, PreprocessingSpec
 
 T = TypeVar("T")
+Computed = Answer[Outputs] | ModelFailed
+_PIECE = 8  # files that are computed while the next ones are read
 PREDICT = "none"  # the method label of metrics where nothing is explained
 
 
@@ -127,15 +129,18 @@ class Pipeline:
         if job is None:
             self.admit(deadline, len(uploads))
         with self.on_its_way(urgent=job is None and at_once):
-            decoded = await self.read(uploads, manifest.preprocessing)
-            readable = [row for row in decoded if isinstance(row, Read)]
-            if method is not None and job is None:
-                self._check_cost(served, method, wish, len(readable))
-            decode_end = perf_counter()
             more = method.outputs if method is not None else frozenset[str]()
-            pixels = [row.item.pixels for row in readable]
             by = None if deadline is None else deadline - self._besides
-            computed = await self.batchers[model].run(pixels, more, deadline=by)
+            asking = partial(self.batchers[model].run, more=more, deadline=by)
+            if at_once:
+                decoded, computed, decode_end = await self._read_and_compute(served, uploads, asking)
+            else:
+                decoded = await self.read(uploads, manifest.preprocessing)
+                pixels = [row.item.pixels for row in decoded if isinstance(row, Read)]
+                if method is not None and job is None:
+                    self._check_cost(served, method, wish, len(pixels))
+                decode_end = perf_counter()
+                computed = await asking(pixels)
         decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
         readable = [row for row in decoded if isinstance(row, Read)]
         inference_end = perf_counter()
@@ -166,6 +171,28 @@ class Pipeline:
             results=results,
             timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in timing.items()},
         )
+
+    async def _read_and_compute(
+        self, served: Model, uploads: Sequence[Upload], asking: Callable[..., Awaitable[list[Computed]]]
+    ) -> tuple[list[Read | ImageFailure], list[Computed], float]:
+        """Rows and answers, in order, and when the engine could begin: it computes the first while others are read."""
+        batcher, spec = self.batchers[served.bundle.manifest.id], served.bundle.manifest.preprocessing
+        due = batcher.due(len(uploads))
+        begins: list[float] = []
+
+        async def one(piece: Sequence[Upload]) -> tuple[list[Read | ImageFailure], list[Computed]]:
+            rows = await self.read(piece, spec)
+            begins.append(perf_counter())
+            return rows, await asking([row.item.pixels for row in rows if isinstance(row, Read)], due=due)
+
+        tasks = [asyncio.create_task(one(uploads[at : at + _PIECE])) for at in range(0, len(uploads), _PIECE)]
+        try:
+            found = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()  # what is left where one was refused, or the client went away
+        rows, answers = ([each for piece in part for each in piece] for part in zip(*found, strict=True))
+        return rows, answers, begins[0]
 
     @property
     def wait(self) -> float:
