@@ -180,12 +180,12 @@ class Pipeline:
         due = batcher.due(len(uploads))
         begins: list[float] = []
 
-        async def one(piece: Sequence[Upload]) -> tuple[list[Read | ImageFailure], list[Computed]]:
-            rows = await self.read(piece, spec)
+        async def one(first: int) -> tuple[list[Read | ImageFailure], list[Computed]]:
+            rows = await self.read(uploads[first : first + _PIECE], spec, first)
             begins.append(perf_counter())
             return rows, await asking([row.item.pixels for row in rows if isinstance(row, Read)], due=due)
 
-        tasks = [asyncio.create_task(one(uploads[at : at + _PIECE])) for at in range(0, len(uploads), _PIECE)]
+        tasks = [asyncio.create_task(one(first)) for first in range(0, len(uploads), _PIECE)]
         try:
             found = await asyncio.gather(*tasks)
         finally:
@@ -251,9 +251,17 @@ class Pipeline:
         if files > self.settings.max_images:
             raise TooManyImages(f"at most {self.settings.max_images} files in one request")
 
-    async def read(self, uploads: Sequence[Upload], spec: PreprocessingSpec) -> list[Read | ImageFailure]:
-        """Decode and prepare all frames of all files, in order; what is wrong with a file is its only result."""
-        numbered = list(enumerate(uploads))
+    async def read(
+        self, uploads: Sequence[Upload], spec: PreprocessingSpec, first: int = 0
+    ) -> list[Read | ImageFailure]:
+        """Decode and prepare all frames of all files, in order; what is wrong with a file is its only result.
+
+        Args:
+            uploads: files of a request, or a part of them.
+            spec: how images are prepared.
+            first: number of the first of them in the request.
+        """
+        numbered = list(enumerate(uploads, first))
         share = -(-len(numbered) // self._chunks)
         chunks = [numbered[start : start + share] for start in range(0, len(numbered), share)]
         self._arriving += len(uploads)

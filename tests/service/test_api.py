@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Collection
 from io import BytesIO
 
@@ -12,6 +13,7 @@ from brittle import marked, write_brittle_into
 from PIL import Image
 from starlette.testclient import TestClient
 
+from service import pipeline
 from service.api import make_api
 from service.errors import RadiolucentError
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
@@ -140,6 +142,34 @@ def test_sixty_four_images_equal_sixty_four_requests(client):
     for index in (0, 31, 63):
         alone = post(client, "predict", [files[index]], model="bright").json()["results"][0]
         assert alone["probabilities"] == pytest.approx(together[index]["probabilities"], abs=1e-6)
+
+
+def test_the_first_files_are_computed_while_the_next_are_read(api, client, monkeypatch):
+    batcher, read_all = api.state.pipeline.batchers["bright"], pipeline._read_all
+    run, computed = batcher._run, threading.Event()
+
+    def run_and_tell(images, more):
+        computed.set()
+        return run(images, more)
+
+    def read_after_the_first_are_computed(numbered, spec):
+        assert all(upload.name != "19.png" for _, upload in numbered) or computed.wait(30)
+        return read_all(numbered, spec)
+
+    monkeypatch.setattr(batcher, "_run", run_and_tell)
+    monkeypatch.setattr(pipeline, "_read_all", read_after_the_first_are_computed)
+    bad = (3, 11, 19)
+    files = [(f"{k}.png", b"no image" if k in bad else png(grey(0, 100 + 8 * k))) for k in range(20)]
+    targets = [("bright", "dark", "middle")[k % 3] for k in range(20)]
+    results = post(client, "explain", files, model="bright", target=targets).json()["results"]
+    assert [r["name"] for r in results] == [name for name, _ in files]
+    assert [k for k, r in enumerate(results) if r["status"] == "failed"] == list(bad)
+    explained = [
+        (r["explanations"][0]["target"], target)
+        for r, target in zip(results, targets, strict=True)
+        if r["status"] == "ok"
+    ]
+    assert all(found == asked for found, asked in explained)
 
 
 @pytest.mark.parametrize(
