@@ -224,7 +224,7 @@ def test_what_would_take_too_long_must_be_a_job(client):
     assert answer.json()["type"].endswith("too-slow")
     assert "/v1/explanations" in answer.json()["detail"]
     ended = client.post(
-        "/v1/explain", data=fields | {"deadline_ms": "300"}, files=[("images", ("a.png", content, "image/png"))]
+        "/v1/explain", data=fields | {"deadline_ms": "3000"}, files=[("images", ("a.png", content, "image/png"))]
     )
     (result,) = ended.json()["results"]
     assert result["explanations"][0]["stopped"] == "deadline"

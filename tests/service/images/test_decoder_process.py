@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -71,8 +72,10 @@ def test_it_would_have_killed_the_service(path):
 
 def test_a_process_that_takes_too_long_is_ended(lossless):
     frame, described, _ = lossless
+    decode(frame, described)
+    os.kill(decoder_process._idle[0]._process.pid, signal.SIGSTOP)
     with pytest.raises(RuntimeError, match="too long"):
-        decode(frame, described, patience=-1.0)
+        decode(frame, described, patience=0.1)
     assert decoder_process._idle == []
     assert decode(frame, described)
 
