@@ -65,7 +65,7 @@ def body_of(count: int, kind: str = PNG) -> bytes:
         head = (
             f'Content-Disposition: form-data; name="images"; filename="{number}"\r\nContent-Type: {file.kind}\r\n\r\n'
         )
-        parts.append(head.encode() + b"\r\n" + file.content)
+        parts.append(head.encode() + file.content)
     return b"".join(b"--%s\r\n%s\r\n" % (MARK.encode(), part) for part in parts) + b"--%s--\r\n" % MARK.encode()
 
 
