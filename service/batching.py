@@ -129,6 +129,11 @@ class Batcher(Generic[R]):
         """Seconds an image takes in the batches of late."""
         return self._cost
 
+    @property
+    def most(self) -> int:
+        """Images of the largest batch of late."""
+        return self._most(perf_counter())
+
     def due(self, count: int) -> float:
         """When so many images that come now are due (`time.perf_counter`)."""
         return perf_counter() + count * self._cost

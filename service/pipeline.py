@@ -34,7 +34,7 @@ from service.types import Grey8, Masks, Outputs, PreprocessingSpec
 
 T = TypeVar("T")
 Computed = Answer[Outputs] | ModelFailed
-_PIECE = 8  # files that are computed while the next ones are read
+_AHEAD = 2  # pieces of a request that are read or computed: others get to read theirs, and the engine need not wait
 PREDICT = "none"  # the method label of metrics where nothing is explained
 
 
@@ -177,20 +177,29 @@ class Pipeline:
     ) -> tuple[list[Read | ImageFailure], list[Computed], float]:
         """Rows and answers, in order, and when the engine could begin: it computes the first while others are read."""
         batcher, spec = self.batchers[served.bundle.manifest.id], served.bundle.manifest.preprocessing
-        due = batcher.due(len(uploads))
+        due, size = batcher.due(len(uploads)), batcher.most
+        ahead = asyncio.Semaphore(_AHEAD)
         begins: list[float] = []
+        left = len(uploads)
 
         async def one(first: int) -> tuple[list[Read | ImageFailure], list[Computed]]:
-            rows = await self.read(uploads[first : first + _PIECE], spec, first)
-            begins.append(perf_counter())
-            return rows, await asking([row.item.pixels for row in rows if isinstance(row, Read)], due=due)
+            nonlocal left
+            async with ahead:
+                piece = uploads[first : first + size]
+                rows = await self._decode(piece, spec, first)
+                begins.append(perf_counter())
+                self._arriving -= len(piece)
+                left -= len(piece)
+                return rows, await asking([row.item.pixels for row in rows if isinstance(row, Read)], due=due)
 
-        tasks = [asyncio.create_task(one(first)) for first in range(0, len(uploads), _PIECE)]
+        tasks = [asyncio.create_task(one(first)) for first in range(0, len(uploads), size)]
+        self._arriving += left
         try:
             found = await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()  # what is left where one was refused, or the client went away
+            self._arriving -= left
         rows, answers = ([each for piece in part for each in piece] for part in zip(*found, strict=True))
         return rows, answers, begins[0]
 
@@ -251,24 +260,22 @@ class Pipeline:
         if files > self.settings.max_images:
             raise TooManyImages(f"at most {self.settings.max_images} files in one request")
 
-    async def read(
+    async def read(self, uploads: Sequence[Upload], spec: PreprocessingSpec) -> list[Read | ImageFailure]:
+        """Decode and prepare all frames of all files, in order; what is wrong with a file is its only result."""
+        self._arriving += len(uploads)
+        try:
+            return await self._decode(uploads, spec)
+        finally:
+            self._arriving -= len(uploads)
+
+    async def _decode(
         self, uploads: Sequence[Upload], spec: PreprocessingSpec, first: int = 0
     ) -> list[Read | ImageFailure]:
-        """Decode and prepare all frames of all files, in order; what is wrong with a file is its only result.
-
-        Args:
-            uploads: files of a request, or a part of them.
-            spec: how images are prepared.
-            first: number of the first of them in the request.
-        """
+        """The same for a part of a request, whose first file has the number `first` in it."""
         numbered = list(enumerate(uploads, first))
         share = -(-len(numbered) // self._chunks)
         chunks = [numbered[start : start + share] for start in range(0, len(numbered), share)]
-        self._arriving += len(uploads)
-        try:
-            files = await asyncio.gather(*(self.in_thread(partial(_read_all, chunk, spec)) for chunk in chunks))
-        finally:
-            self._arriving -= len(uploads)
+        files = await asyncio.gather(*(self.in_thread(partial(_read_all, chunk, spec)) for chunk in chunks))
         return [row for rows in files for row in rows]
 
     def _check_cost(self, served: Model, method: Method, wish: Wish, images: int) -> None:
