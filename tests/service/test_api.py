@@ -156,6 +156,7 @@ def test_the_first_files_are_computed_while_the_next_are_read(api, client, monke
         assert all(upload.name != "19.png" for _, upload in numbered) or computed.wait(30)
         return read_all(numbered, spec)
 
+    monkeypatch.setattr(batcher, "_max_batch", 8)
     monkeypatch.setattr(batcher, "_run", run_and_tell)
     monkeypatch.setattr(pipeline, "_read_all", read_after_the_first_are_computed)
     bad = (3, 11, 19)
