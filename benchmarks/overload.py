@@ -26,6 +26,7 @@ from benchmarks.http_efficiency import MARK, body_of, load
 from benchmarks.served import Served, started
 
 _CLIENTS = 16  # of the closed loop
+_IDLE_S = 2.0  # the server closes connections after five
 _SLACK_S = 0.05  # what reading the answer may take in the generator
 
 
@@ -43,11 +44,11 @@ class Connections:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []  # and since when
 
     async def post(self, request: bytes) -> int:
         """The status of the answer to a whole request."""
-        reader, writer = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._kept() or await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(request)
         await writer.drain()
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -56,8 +57,17 @@ class Connections:
         if b"connection: close" in head:
             writer.close()
         else:
-            self._free.append((reader, writer))
+            self._free.append((time.perf_counter(), reader, writer))
         return int(head.split()[1])
+
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """The connection that was used last, unless it has idled for so long that the server may be closing it."""
+        while self._free:
+            since, reader, writer = self._free.pop()
+            if time.perf_counter() - since < _IDLE_S:
+                return reader, writer
+            writer.close()
+        return None
 
 
 def request_of(port: int, deadline_ms: int) -> bytes:

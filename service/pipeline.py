@@ -144,7 +144,8 @@ class Pipeline:
         decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
         readable = [row for row in decoded if isinstance(row, Read)]
         inference_end = perf_counter()
-        view = self.view(served, job, wish.options.deadline_ms)
+        brief = method is not None and method.budget <= 1 and not method.gradients
+        view = self.view(served, job, wish.options.deadline_ms, brief=brief)
         explaining = partial(explain_all, readable, answers, wish, served, method, view, job)
         if not at_once:
             found = await self.explain_slowly(explaining, bounded=job is None)
@@ -290,11 +291,16 @@ class Pipeline:
                 "a smaller budget, or set deadline_ms"
             )
 
-    def view(self, served: Model, job: JobHandle | None, deadline_ms: int | None = None) -> Waiting:
-        """The model as an explanation may use it: a lane of its own, and an end."""
+    def view(
+        self, served: Model, job: JobHandle | None, deadline_ms: int | None = None, *, brief: bool = False
+    ) -> Waiting:
+        """The model as an explanation may use it: a lane of its own, and an end.
+
+        What is `brief`, no more than a second image, lines up with predictions: it costs others no more than one.
+        """
         if job is None:
             end = None if deadline_ms is None else monotonic() + deadline_ms / 1000
-            return Waiting(served.engine, self._lanes[EXPLANATION], lambda: False, end)
+            return Waiting(served.engine, self._lanes[PREDICTION if brief else EXPLANATION], lambda: False, end)
         return Waiting(served.engine, self._lanes[JOB], job.cancelled)
 
     async def explain_slowly(self, explaining: Callable[[], T], *, bounded: bool) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -228,6 +229,18 @@ def test_what_would_take_too_long_must_be_a_job(client):
     )
     (result,) = ended.json()["results"]
     assert result["explanations"][0]["stopped"] == "deadline"
+
+
+def test_a_second_image_does_not_stand_aside_for_predictions(client, monkeypatch):
+    monkeypatch.setattr("service.scheduling.PATIENCE", 600.0)
+    content = (ROOT / "docs" / "images" / "oct-phantom.png").read_bytes()
+    fields = {"model": "retinal-oct-oculusnet", "method": "fastshap"}
+
+    def ask():
+        return client.post("/v1/explain", data=fields, files=[("images", ("a.png", content, "image/png"))])
+
+    with client.app.state.pipeline.on_its_way(), ThreadPoolExecutor(1) as threads:
+        assert threads.submit(ask).result(120).json()["results"][0]["status"] == "ok"
 
 
 def test_a_quantised_graph_was_let_through_by_its_gate_and_answers_when_asked_for():
