@@ -245,30 +245,28 @@ def _answer(model: Model, asks: Sequence[Ask], batch: int) -> Generator[Float]:
 
 
 def predicted(images: Grey8, terms: Terms) -> Generator[Ask, Float, Float]:
-    """Ask for the logits of images `[M, H, W]` a step at a time: fewer than M where the deadline passes, at least one.
+    """Ask for the logits of images uint8 `[M, H, W]`: fewer than M where the deadline passes, but at least one step's.
 
     Returns:
         Float32 `[M or fewer, K]`, of the first ones.
     """
-    if terms.options.deadline_ms is None:
-        return (yield Predict(images))
-    parts: list[Float] = []
-    for start in range(0, len(images), terms.step):
-        if parts and terms.expired():
-            break
-        parts.append((yield Predict(images[start : start + terms.step])))
-    return np.concatenate(parts)
+    return _in_steps(lambda step: Predict(images[step]), len(images), terms)
 
 
 def differentiated(pixels: Float, weights: Float, terms: Terms) -> Generator[Ask, Float, Float]:
-    """The same for gradients `[M, H, W]`; see `Gradient`."""
+    """The same for gradients float32 `[M or fewer, H, W]`; arguments as in `Gradient`."""
+    return _in_steps(lambda step: Gradient(pixels[step], weights[step]), len(pixels), terms)
+
+
+def _in_steps(ask: Callable[[slice], Ask], count: int, terms: Terms) -> Generator[Ask, Float, Float]:
+    """Ask at once where there is no deadline, else a step at a time, and look at the deadline between."""
     if terms.options.deadline_ms is None:
-        return (yield Gradient(pixels, weights))
+        return (yield ask(slice(0, count)))
     parts: list[Float] = []
-    for start in range(0, len(pixels), terms.step):
+    for start in range(0, count, terms.step):
         if parts and terms.expired():
             break
-        parts.append((yield Gradient(pixels[start : start + terms.step], weights[start : start + terms.step])))
+        parts.append((yield ask(slice(start, start + terms.step))))
     return np.concatenate(parts)
 
 
