@@ -42,7 +42,7 @@ from service.pipeline import Pipeline
 from service.settings import Settings
 from service.shared_graphs import forget_graphs
 from service.site_key import read_site_key
-from service.workers import cores_here, count_workers, cuda_devices, device_of, share
+from service.workers import cores_here, count_workers, cuda_devices, device_of, worker_settings
 
 if TYPE_CHECKING:
     from circus.watcher import Watcher
@@ -100,18 +100,18 @@ _check_door()
 use_connections()
 look_after_workers()
 api = make_api(_version())
-_CORES, _DEVICES = cores_here(), cuda_devices(os.environ)
-_WORKERS = count_workers(Settings(), _DEVICES, _CORES)
+_SETTINGS, _CORES, _DEVICES = Settings(), cores_here(), cuda_devices(os.environ)
+_WORKERS = count_workers(_SETTINGS, _DEVICES, _CORES)
 _SHARED = _FOLDER if _WORKERS > 1 else None
 if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's logs: this is one, or its supervisor
-    set_up_logs(Settings().log_format)
+    set_up_logs(_SETTINGS.log_format)
 
 
 # BentoML's own log lines, metrics and spans hold the path that was sent: ours are in service.observability.
 @bentoml.service(
     name="radiolucent",
     workers=_WORKERS,
-    traffic={"timeout": Settings().answer_s + _SPARE_S},
+    traffic={"timeout": _SETTINGS.answer_s + _SPARE_S},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
     tracing={"excluded_urls": ".*"},
@@ -123,7 +123,7 @@ class Radiolucent:
     def __init__(self) -> None:
         worker = bentoml.server_context.worker_index or 1
         os.environ.update(device_of(worker, _WORKERS, _DEVICES))
-        settings = share(Settings(), _WORKERS, _CORES)
+        settings = worker_settings(_SETTINGS, _WORKERS, _CORES)
         self._send_last_spans = set_up_traces(_version())
         api.state.gate = Gate(settings, read_site_key(settings.site_key))
         Connection.stall_s = settings.stall_s

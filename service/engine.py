@@ -91,8 +91,7 @@ class Engine:
     def gradient(self, pixels: Float, weights: Float, *, stop: Stop | None = None) -> Float:
         """The gradient of `weights . logits` by the pixels.
 
-        Memory is given back after every call on the CPU: it is several times what a prediction needs, and the call
-        was found no slower for it.
+        On the CPU memory is given back after every call: it is several times what a prediction needs.
 
         Args:
             pixels: float32 `[M, H, W]`, grey levels 0..255; they may lie between and beyond.
@@ -143,7 +142,7 @@ def open_engine(
     device: str = "auto",
     precision: str = "fp32",
     gradients: bool = True,
-    folder: Path | None = None,
+    shared: Path | None = None,
 ) -> Engine:
     """Load a bundle's graphs, warm them up and check them on the golden sample.
 
@@ -154,13 +153,13 @@ def open_engine(
         precision: `fp32`, `int8`, `fp16`, or `auto`: int8 on a CPU and fp16 on CUDA, where the bundle has it and its
             golden sample is reproduced. int8 always runs on the CPU; gradients are always computed in float32.
         gradients: also load the gradient graph, where the bundle has one: it takes as much memory as the other.
-        folder: of a server whose workers share their weights (`service.shared_graphs`).
+        shared: folder of a server whose workers share their weights (`service.shared_graphs`).
 
     Raises:
         GoldenSampleMismatch: this machine computes something else than the exporter did, or the bundle has no graph of
             this precision.
     """
-    opening = partial(open_graph, threads=threads, folder=folder)
+    opening = partial(open_graph, threads=threads, shared=shared)
     full = opening(bundle.graph, device=device)
     graph = bundle.gradients if gradients else None
     backwards = opening(graph, device=device).session if graph else None
@@ -236,7 +235,7 @@ def _judge(bundle: Bundle, deviation: float, tolerance: float, provider: str) ->
         raise GoldenSampleMismatch(f"bundle {name}: the golden sample deviates by {deviation:.2g} on {provider}")
 
 
-def open_graph(graph: Path, *, threads: int = 0, device: str = "auto", folder: Path | None = None) -> Engine:
+def open_graph(graph: Path, *, threads: int = 0, device: str = "auto", shared: Path | None = None) -> Engine:
     """Load a graph that no bundle vouches for yet; arguments as in `open_engine`."""
     import onnxruntime
 
@@ -246,8 +245,8 @@ def open_graph(graph: Path, *, threads: int = 0, device: str = "auto", folder: P
     if device != "cpu" and _has_cuda():
         onnxruntime.preload_dlls()
         wanted.insert(0, "CUDAExecutionProvider")
-    elif folder is not None and (shared := shared_graph(graph, folder, partial(_save, graph, threads))):
-        graph = shared
+    elif shared is not None and (mapped := shared_graph(graph, shared, partial(_save, graph, threads))):
+        graph = mapped
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(graph, options, providers=wanted)
     provider: Provider = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"

@@ -51,10 +51,10 @@ class Pipeline:
 
     Args:
         settings: of the service.
-        folder: of the server, where several workers share their weights (`service.shared_graphs`).
+        shared: folder of the server, where several workers share their weights (`service.shared_graphs`).
     """
 
-    def __init__(self, settings: Settings, folder: Path | None = None) -> None:
+    def __init__(self, settings: Settings, shared: Path | None = None) -> None:
         self.settings = settings
         self.registry: Registry = load_models(
             settings.models,
@@ -62,7 +62,7 @@ class Pipeline:
             device=settings.device,
             precision=settings.precision,
             keys=settings.model_keys,
-            shared=folder,
+            shared=shared,
         )
         self._engine = EngineThread()
         self._lanes = {priority: Lane(self._engine, priority) for priority in (PREDICTION, EXPLANATION, JOB)}

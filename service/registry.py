@@ -109,14 +109,14 @@ def load_models(
         try:
             check_signature(path, keys)
             if is_segmentation(path):
-                opened = open_segmenter(path, threads=threads, device=device, folder=shared)
+                opened = open_segmenter(path, threads=threads, device=device, shared=shared)
                 _check_new(path, opened.manifest.id, (*models, *segmenters))
                 segmenters[opened.manifest.id] = opened
                 _announce(opened.manifest, opened.provider, "fp32")
                 continue
             bundle = read_bundle(path)
             _check_new(path, bundle.manifest.id, (*models, *segmenters))
-            engine = open_engine(bundle, threads=threads, device=device, precision=precision, folder=shared)
+            engine = open_engine(bundle, threads=threads, device=device, precision=precision, shared=shared)
         except BundleError as error:
             refused[path.name] = str(error)
             logger.error("refused %s", error)

@@ -66,21 +66,21 @@ def is_segmentation(path: Path) -> bool:
     return isinstance(content, dict) and content.get("task") == "segmentation"
 
 
-def open_segmenter(path: Path, *, threads: int = 0, device: str = "auto", folder: Path | None = None) -> Segmenter:
+def open_segmenter(path: Path, *, threads: int = 0, device: str = "auto", shared: Path | None = None) -> Segmenter:
     """Read and verify a bundle, load its graph, and check it on the golden sample, which warms it up.
 
     Args:
         path: the bundle's folder.
         threads: threads of one call on the CPU, 0 for one each core.
         device: `auto`, `cpu` or `cuda`.
-        folder: as in `service.engine.open_engine`.
+        shared: as in `service.engine.open_engine`.
 
     Raises:
         BundleSchemaMismatch, BundleDigestMismatch: as `service.bundle.read_manifest`.
         GoldenSampleMismatch: this machine computes something else than the exporter did.
     """
     manifest = read_manifest(path, SegmentationManifest)
-    opened = open_graph(path / GRAPH, threads=threads, device=device, folder=folder)
+    opened = open_graph(path / GRAPH, threads=threads, device=device, shared=shared)
     segmenter = Segmenter(manifest, opened.session, opened.provider)
     with np.load(path / GOLDEN, allow_pickle=False) as golden:
         images, expected = golden["images"], golden["mask"]

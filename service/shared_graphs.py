@@ -2,7 +2,7 @@
 
 What a session makes of the weights (constants folded, convolutions laid out for the processor's vectors) is private
 memory of its process; mapped from a file, the pages are in memory once, however many workers there are. Nothing is
-computed otherwise, and a session is open in hundredths of a second. `docs/scaling.md` has the figures.
+computed otherwise. `docs/scaling.md` says what it saves.
 """
 
 from __future__ import annotations

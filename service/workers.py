@@ -20,7 +20,7 @@ def count_workers(settings: Settings, devices: Sequence[str], cores: int) -> int
     return len(devices) if devices and settings.device != "cpu" else max(1, cores // _CORES)
 
 
-def share(settings: Settings, workers: int, cores: int) -> Settings:
+def worker_settings(settings: Settings, workers: int, cores: int) -> Settings:
     """The settings of one of so many workers: threads that are not set are its part of the cores, at least one."""
     each = max(1, cores // workers)
     return settings.model_copy(

@@ -85,11 +85,8 @@ class Gate:
             record = self._keys.find(secret) if self._keys else None
             if record is None:
                 raise Unauthenticated("the key is not known, was revoked or has ended")
-            visit.caller, visit.holder, visit.scopes = (
-                f"key:{record.id}",
-                f"key:{record.held_by}",
-                granted(record.scopes),
-            )
+            visit.caller, visit.holder = f"key:{record.id}", f"key:{record.held_by}"
+            visit.scopes = granted(record.scopes)
             return
         bearer: Bearer = self._tokens.remembered(secret) or await anyio.to_thread.run_sync(self._tokens.check, secret)
         visit.caller = visit.holder = f"token:{hashed_uid(bearer.subject, self._site_key)}"

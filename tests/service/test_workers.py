@@ -21,7 +21,7 @@ from service.bundle import read_bundle
 from service.engine import open_engine
 from service.settings import SHIPPED_MODELS, ScpSettings, Settings
 from service.shared_graphs import forget_graphs, shared_graph
-from service.workers import count_workers, cuda_devices, device_of, share
+from service.workers import count_workers, cuda_devices, device_of, worker_settings
 
 BRAIN = SHIPPED_MODELS / "brain-mri-resnet50"
 
@@ -41,10 +41,10 @@ def test_workers_are_as_many_as_set_or_as_the_machine_feeds(workers, device, dev
 
 
 def test_a_worker_has_its_part_of_the_cores():
-    half = share(Settings(), 2, 16)
+    half = worker_settings(Settings(), 2, 16)
     assert (half.threads, half.decode_threads) == (8, 4)
-    assert share(Settings(), 5, 2).threads == 1
-    assert share(Settings(threads=3, decode_threads=2), 2, 16) == Settings(threads=3, decode_threads=2)
+    assert worker_settings(Settings(), 5, 2).threads == 1
+    assert worker_settings(Settings(threads=3, decode_threads=2), 2, 16) == Settings(threads=3, decode_threads=2)
 
 
 def test_workers_take_the_devices_in_turn(tmp_path):
@@ -68,7 +68,7 @@ def test_a_shared_graph_computes_bit_for_bit_the_same(tmp_path, precision):
     bundle = read_bundle(BRAIN)
     own = open_engine(bundle, threads=1, device="cpu", precision=precision)
     made, mapped = (
-        open_engine(bundle, threads=1, device="cpu", precision=precision, folder=tmp_path) for _ in range(2)
+        open_engine(bundle, threads=1, device="cpu", precision=precision, shared=tmp_path) for _ in range(2)
     )
     images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 1), np.uint8)
     outputs = bundle.manifest.graph.outputs
