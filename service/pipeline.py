@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import cv2
 
 from service.batching import BATCH_S, Answer, Batcher
 from service.composing import JobHandle, Read, Wish, explain_all, observe, set_failed_aside
@@ -87,6 +88,7 @@ class Pipeline:
             )
             for name, segmenter in self.registry.segmenters.items()
         }
+        cv2.setNumThreads(0)  # files are read in several threads: its own would cost half as much CPU again, for nothing
         workers = settings.decode_threads or min(4, len(os.sched_getaffinity(0)))
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._chunks = workers
