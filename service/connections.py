@@ -16,15 +16,15 @@ import termios
 import uuid
 from typing import ClassVar
 
-import h11
 from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 16 * 1024  # bytes a second that a client must send, or take up, once it has stood still for long enough
+LONGEST_HEAD = 64 * 1024  # bytes of a request's address and headers
 
 
-class Connection(H11Protocol):
-    """uvicorn's connection, ended where its client stands still.
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, ended where its client stands still or sends a head without an end.
 
     Attributes:
         stall_s: seconds for the whole head of a request, and in which an answer must have been taken up by `SLOWEST`.
@@ -34,6 +34,9 @@ class Connection(H11Protocol):
 
     _head: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
+    _in_head = False
+    _head_bytes = 0
+    _unfinished_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Begin to wait for a head; a connection beyond half of what files this process may open is ended at once."""
@@ -50,18 +53,41 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Note whether a head is complete."""
+        """Note whether a head is complete; the parser keeps a header in memory however long it becomes."""
+        in_head = self._in_head
         super().data_received(data)
+        if in_head and self._in_head and not self.transport.is_closing():
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > LONGEST_HEAD:
+                self.send_400_response("the head of the request has no end")
         self._watch_head()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes, self._unfinished_bytes = True, 0, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Raises ValueError where there are too many of them, which ends the connection."""
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > LONGEST_HEAD:
+            raise ValueError("the head of the request is too long")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+        self._in_head = False
+        super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered with a problem, like everything else."""
         problem = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
         body = json.dumps(problem | {"request_id": uuid.uuid4().hex}).encode()
-        headers = {"Content-Type": "application/problem+json", "Content-Length": str(len(body)), "Connection": "close"}
-        head = h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request")
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        head = (
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
         self.transport.close()
 
     def pause_writing(self) -> None:
@@ -94,7 +120,7 @@ class Connection(H11Protocol):
 
     def _awaits_head(self) -> bool:
         """Whether no request is under way; what comes of the body of one that is answered already is thrown away."""
-        return self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE
+        return self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
 
     def _watch_head(self) -> None:
         if not self._awaits_head():

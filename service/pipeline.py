@@ -88,7 +88,7 @@ class Pipeline:
             )
             for name, segmenter in self.registry.segmenters.items()
         }
-        cv2.setNumThreads(0)  # files are read in several threads: its own would cost half as much CPU again, for nothing
+        cv2.setNumThreads(0)  # files are read in several threads: OpenCV's own only cost CPU
         workers = settings.decode_threads or min(4, len(os.sched_getaffinity(0)))
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._chunks = workers
