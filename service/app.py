@@ -31,6 +31,8 @@ from bentoml._internal.utils import circus
 
 from service.access.door import check_door
 from service.access.gate import Gate
+from service.access.rates import Limits
+from service.access.shared_rates import rates_of
 from service.api import make_api, set_up_jobs
 from service.connections import Connection, use_connections
 from service.edge import Edge
@@ -125,7 +127,8 @@ class Radiolucent:
         os.environ.update(device_of(worker, _WORKERS, _DEVICES))
         settings = worker_settings(_SETTINGS, _WORKERS, _CORES)
         self._send_last_spans = set_up_traces(_version())
-        api.state.gate = Gate(settings, read_site_key(settings.site_key))
+        rates = rates_of(Limits(settings.rate, settings.max_concurrent), _SHARED, worker, _WORKERS)
+        api.state.gate = Gate(settings, read_site_key(settings.site_key), rates)
         Connection.stall_s = settings.stall_s
         api.state.pipeline = Pipeline(settings, _SHARED)
         set_up_jobs(api, settings, has_port=worker == 1)

@@ -1,4 +1,4 @@
-"""A folder of one server's worker processes, for as long as their supervisor lives: metrics, and graphs they share.
+"""A folder of one server's worker processes, for as long as their supervisor lives: metrics, shared graphs, rates.
 
 BentoML lets all services of one user share a folder for metrics, and each that starts empties it under the others:
 their metrics are gone or added to a stranger's. To be used before anything imports `service.observability`, whose

@@ -16,6 +16,7 @@ from service.access.keys import PREFIX, Keys
 from service.access.rates import Rates
 from service.access.scopes import Route, granted, route_of
 from service.access.settings import AccessSettings
+from service.access.shared_rates import SharedRates
 from service.access.tokens import Bearer, Tokens
 from service.errors import NotAllowed, Unauthenticated
 from service.observability import hashed_uid
@@ -27,17 +28,18 @@ class Gate:
     Args:
         settings: who may ask.
         site_key: that subjects of tokens are hashed with (`service.site_key`).
+        rates: how much each caller may.
 
     Raises:
         FileNotFoundError, AccessError: the file of keys cannot be used.
         OSError: the audit log cannot be opened.
     """
 
-    def __init__(self, settings: AccessSettings, site_key: bytes) -> None:
+    def __init__(self, settings: AccessSettings, site_key: bytes, rates: Rates | SharedRates) -> None:
         self._settings, self._site_key = settings, site_key
         self._keys = Keys(settings.keys) if settings.keys else None
         self._tokens = Tokens(settings.oidc) if settings.oidc else None
-        self._rates = Rates(settings.rate, settings.max_concurrent)
+        self._rates = rates
         self._log = AuditLog(settings.audit_log) if settings.audit_log else None
 
     @property

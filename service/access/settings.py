@@ -18,8 +18,8 @@ class AccessSettings(BaseSettings):
         keys: file of API keys, made by `python -m service.access`.
         oidc: an OpenID provider whose access tokens are taken, as JSON; see `Oidc`.
         insecure: answer anybody at any address without keys and tokens; something else must ask callers who they are.
-        rate: most requests of one key or token subject, such as `600/minute`, by each worker process; empty: any.
-        max_concurrent: most requests of one key or token subject under way at once, by each worker process; 0: any.
+        rate: most requests of one key or token subject, such as `600/minute`; empty: any.
+        max_concurrent: most requests of one key or token subject under way at once; 0: any.
         audit_log: file of the audit log; none where left out.
         cors_origins: other sites whose pages may ask, as a JSON list of origins; none where left out.
     """

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.access.rates import Rates
+from service.access.rates import Limits, Rates
 from service.errors import TooManyRequests
 
 
@@ -18,7 +18,7 @@ def passes(rates: Rates, caller: str = "a") -> bool:
 
 
 def test_a_rate_allows_so_many_and_says_when_to_come_back(clock):
-    rates = Rates("3/minute", clock=clock)
+    rates = Rates(Limits("3/minute"), clock)
     assert [passes(rates) for _ in range(4)] == [True, True, True, False]
     with pytest.raises(TooManyRequests) as refused:
         rates.enter("a")
@@ -33,7 +33,7 @@ def test_a_rate_allows_so_many_and_says_when_to_come_back(clock):
 @given(st.lists(st.floats(0, 30), max_size=100))
 def test_no_minute_holds_more_than_twice_the_rate_and_an_even_stream_passes(waits):
     now = [0.0]
-    rates = Rates("10/minute", clock=lambda: now[0])
+    rates = Rates(Limits("10/minute"), lambda: now[0])
     passed = []
     for wait in waits:
         now[0] += wait
@@ -41,14 +41,14 @@ def test_no_minute_holds_more_than_twice_the_rate_and_an_even_stream_passes(wait
             passed.append(now[0])
     for time in passed:
         assert sum(time <= other < time + 60 for other in passed) <= 20
-    even = Rates("10/minute", clock=lambda: now[0])
+    even = Rates(Limits("10/minute"), lambda: now[0])
     for _ in range(50):
         now[0] += 6
         assert passes(even)
 
 
 def test_so_many_at_once_and_a_refused_one_does_not_count(clock):
-    rates = Rates(at_once=2, clock=clock)
+    rates = Rates(Limits(at_once=2), clock)
     rates.enter("a")
     rates.enter("a")
     with pytest.raises(TooManyRequests):
@@ -62,7 +62,7 @@ def test_so_many_at_once_and_a_refused_one_does_not_count(clock):
 
 
 def test_callers_that_are_gone_are_forgotten(clock):
-    rates = Rates("100/second", clock=clock)
+    rates = Rates(Limits("100/second"), clock)
     for number in range(10_000):
         clock.now += 0.01
         assert passes(rates, str(number))
