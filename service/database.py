@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from time import time
+from time import monotonic, sleep, time
 from typing import Any
 
 from sqlalchemy import (
@@ -38,6 +38,7 @@ from sqlalchemy.schema import CreateColumn
 _FAR = 10  # leases ahead: none is that long, so that the clock went back since it was written
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_FULL = "53100"  # PostgreSQL's SQLSTATE
+_PATIENCE_S = 10  # for another's lock on SQLite's file
 _CANDIDATES = 8  # rows looked at for one claim: others may take the first ones
 
 
@@ -191,10 +192,26 @@ def _prepare_sqlite(connection: object, record: object) -> None:
 
     `synchronous=FULL` flushes the log with every commit; SQLite may have been built with less.
     """
-    cursor = connection.cursor()  # pyright: ignore[reportAttributeAccessIssue] - DBAPI, which has no type
-    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "secure_delete=ON", "foreign_keys=ON", "synchronous=FULL"):
+    cursor: sqlite3.Cursor = connection.cursor()  # pyright: ignore[reportAttributeAccessIssue] - DBAPI, untyped
+    cursor.execute(f"PRAGMA busy_timeout={1000 * _PATIENCE_S}")
+    _write_ahead(cursor)
+    for pragma in ("secure_delete=ON", "foreign_keys=ON", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Change a new file to write-ahead logging; where several do so at once, SQLite refuses instead of waiting."""
+    until = monotonic() + _PATIENCE_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
+                raise
+            sleep(0.01)
+        else:
+            return
 
 
 def _private_file(name: str) -> Path:

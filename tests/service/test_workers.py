@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -130,6 +131,32 @@ def test_workers_that_start_together_make_the_tables_together(database, tmp_path
         worker.stdin.flush()
     assert [worker.communicate(timeout=60)[1].decode()[-300:] for worker in workers] == [""] * 6
     assert [worker.returncode for worker in workers] == [0] * 6
+
+
+CONNECTING = """
+import sys
+from service.database import connect
+for line in sys.stdin:
+    engine = connect(f"sqlite:///{line.strip()}", "")
+    engine.connect().close()
+    engine.dispose()
+    print("open", flush=True)
+"""
+
+
+def test_workers_that_open_a_new_file_together_wait_for_each_other(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = [subprocess.Popen([sys.executable, "-c", CONNECTING], cwd=ROOT, **pipes) for _ in range(6)]
+    heard = []
+    for number in range(300):  # in each there are few moments when SQLite refuses to wait
+        for worker in workers:
+            with contextlib.suppress(BrokenPipeError):  # one that has ended is heard of below
+                worker.stdin.write(f"{tmp_path / str(number)}\n")
+                worker.stdin.flush()
+        heard += [worker.stdout.readline().strip() for worker in workers]
+    for worker in workers:
+        worker.communicate(timeout=60)
+    assert heard == ["open"] * len(heard)
 
 
 @pytest.fixture
