@@ -3,7 +3,7 @@
 A slow method asks its questions a small batch at a time, and each waits for its turn. Work that somebody waits for at
 once stands in nobody's way: a slow batch does not start while such work is on its way, and one that runs already is
 stopped between two nodes of its graph and done again later. What was kept waiting for some seconds runs to its end, so
-that it gets on under any load; what has a deadline waits a fortieth of what is left of it, and gets a twentieth of the
+that it gets on under any load; what has a deadline waits a fortieth of what is left of it, and gets a thirtieth of the
 engine for that.
 """
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 PREDICTION, EXPLANATION, JOB = 0, 1, 2
 PATIENCE = 3.0  # seconds that urgent work may keep other work waiting, and less where that has a deadline:
 _HASTE = 1 / 40  # of the time that is left to it
-_REST = 19  # times as long as it took, nothing runs for haste: it gets a twentieth of the engine
+_REST = 29  # times as long as it took, nothing runs for haste: it gets a thirtieth of the engine
 
 
 @dataclass(order=True, slots=True)

@@ -85,7 +85,7 @@ def test_urgent_work_without_end_does_not_keep_slow_work_for_ever(engine, monkey
 
 
 def test_a_near_deadline_shortens_patience_and_haste_leaves_most_of_the_engine_to_others():
-    """With urgent work without end: some steps of 10 ms in a second, and never more than a twentieth of the time."""
+    """With urgent work without end: some steps of 10 ms in a second, and never more than a thirtieth of the time."""
     thread = EngineThread()
     begin = time.monotonic()
 
@@ -98,7 +98,7 @@ def test_a_near_deadline_shortens_patience_and_haste_leaves_most_of_the_engine_t
         while time.monotonic() < begin + 1:
             steps.append(lane.submit_stoppable(lambda _: step(), begin + 1).result())
     assert len(steps) >= 2
-    assert min(np.diff(steps)) >= 20 * 0.01 - 0.001  # its own 10 ms, and 19 times as long for the others
+    assert min(np.diff(steps)) >= 30 * 0.01 - 0.001  # its own 10 ms, and 29 times as long for the others
 
 
 def test_an_error_belongs_to_who_asked_and_the_thread_goes_on(engine):
