@@ -7,11 +7,13 @@ others are a running service with so many clients that post so many images a req
 overlays are not asked for. The images are PNG files, and in the rows that say so the same as DICOM instances
 (MONOCHROME2, 512 x 512, one frame, not compressed). Load generator and service share the cores, so the generator's
 CPU time, divided by the number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it.
-`p50` is the median time of a batch, and of a request. `CPU ms an image beyond` is the service's CPU time less that of
-the best batch of ONNX Runtime. The stages are wall time of one image, from the service's own histograms
-(`radiolucent_stage_seconds`, per request) in the run of one client and one image. The parts are CPU time of what a
-request of one image consists of besides, each run alone in this process; what `beyond` has more is the HTTP server,
-threads that wake each other, logs and metrics (docs/observability.md).
+`p50` is the median time of a batch, and of a request. `beyond` is the service's CPU time an image less that of the best
+batch of ONNX Runtime: what HTTP costs in all, small batches and caches that others have filled included. `outside` is
+the CPU time an image of all threads but those of inference, as many as cores and the busiest by far. The stages are
+wall time of one image, from the service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one
+client and one image. The parts are CPU time of what a request of one image consists of besides, each run alone in this
+process; what `outside` has more is the HTTP server, threads that wake each other, logs and metrics
+(docs/observability.md).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import cv2
 import numpy as np
 import psutil
 from starlette.requests import Request
@@ -90,10 +93,11 @@ def client(url: str, body: bytes, images: int, until: float) -> list[float]:
     return took
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and its children so far."""
+def thread_seconds(pid: int) -> dict[int, float]:
+    """CPU time so far of each thread of a process and its children, by its id."""
     process = psutil.Process(pid)
-    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+    threads = [thread for each in (process, *process.children(recursive=True)) for thread in each.threads()]
+    return {thread.id: thread.user_time + thread.system_time for thread in threads}
 
 
 def stages(url: str) -> dict[str, tuple[float, float]]:
@@ -111,16 +115,18 @@ def stages(url: str) -> dict[str, tuple[float, float]]:
 def load(served: Served, clients: int, images: int, seconds: float, kind: str = PNG) -> dict[str, float]:
     """Images, wall time, CPU time of service and generator, and an answer's median time, for some seconds of load."""
     body = body_of(images, kind)
-    before, own, start = cpu_seconds(served.pid), time.process_time(), time.perf_counter()
+    before, own, start = thread_seconds(served.pid), time.process_time(), time.perf_counter()
     with ThreadPoolExecutor(clients) as threads:
         futures = [threads.submit(client, served.url, body, images, start + seconds) for _ in range(clients)]
         took = [seconds for future in futures for seconds in future.result()]
     wall = time.perf_counter() - start
+    spent = sorted(total - before.get(thread, 0.0) for thread, total in thread_seconds(served.pid).items())
     return {
         "images": len(took) * images,
         "p50": float(np.median(took)),
         "wall": wall,
-        "service": cpu_seconds(served.pid) - before,
+        "service": sum(spent),
+        "outside": sum(spent[: -len(os.sched_getaffinity(0))]),
         "generator": time.process_time() - own,
     }
 
@@ -151,6 +157,7 @@ def raw(seconds: float) -> dict[int, dict[str, float]]:
 
 def parts_of(repeats: int = 100) -> dict[str, float]:
     """CPU milliseconds of parsing, decoding, preparing, explaining and encoding one image."""
+    cv2.setNumThreads(0)  # as in the service
     served = load_models(SHIPPED_MODELS, threads=0, device="cpu").model(MODEL)
     manifest, body = served.bundle.manifest, body_of(1)
     frame = read_frames(uploads()[MODALITY][0].content, "image")[0]
@@ -225,6 +232,7 @@ def rows_of(
             "p50, ms": 1000 * each["p50"],
             "CPU ms an image": 1000 * each["cpu"],
             "beyond": None,
+            "outside": None,
         }
         for size, each in engine.items()
     ]
@@ -242,6 +250,7 @@ def rows_of(
                 "p50, ms": 1000 * float(np.median([run["p50"] for run in runs])),
                 "CPU ms an image": 1000 * cpu,
                 "beyond": 1000 * (cpu - best["cpu"]),
+                "outside": 1000 * float(np.median([run["outside"] / run["images"] for run in runs])),
             }
         )
     return rows

@@ -169,3 +169,37 @@ def test_sigterm_under_load_answers_what_was_accepted_and_keeps_the_jobs():
             assert found["status"] == "done"
     finally:
         podman("volume", "rm", "--force", volume)
+
+
+# In the container: its worker processes, by what they were started with, and how many of the shared weights each maps.
+LOOK = """
+import json, pathlib
+found = {}
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if b"_bentoml_impl.worker.service" in (process / "cmdline").read_bytes().split(b"\\0"):
+        maps = (process / "maps").read_text().splitlines()
+        found[process.name] = len({line.split()[-1] for line in maps if line.endswith("/model.weights")})
+print(json.dumps(found))
+"""
+
+
+def test_two_workers_share_the_weights_and_one_that_is_killed_is_replaced():
+    with started("--env=RADIOLUCENT_WORKERS=2") as container:
+
+        def both(gone: str = "") -> dict[str, int]:
+            found: dict[str, int] = {}
+            for _ in range(120):
+                looked = container.run("python", "-c", LOOK)
+                found = json.loads(looked.stdout) if looked.returncode == 0 else {}  # one ended while it was looked at
+                if list(found.values()) == [3, 3] and gone not in found:  # two classifiers, one segmenter
+                    return found
+                time.sleep(0.5)
+            raise AssertionError(f"shared weights by process: {found}")
+
+        before = both()
+        killed = next(iter(before))
+        assert container.run("python", "-c", f"import os; os.kill({killed}, 9)").returncode == 0
+        assert len(set(before) & set(both(gone=killed))) == 1
+        for _ in range(8):  # a connection each, so that both answer
+            answer = httpx.post(f"{container.address}/v1/explain", data={"model": BRAIN}, files=[HEAD], timeout=60)
+            assert answer.json()["results"][0]["status"] == "ok", answer.text
