@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import TooManyPixels
-from service.images.dicom import decode, describe, parse
+from service.images.dicom import decode, describe
+from service.images.parsing import parse
 from service.images.reading import read_frames, sniff
 from service.images.tags import readable_header, uid_of
 from service.schemas import RESEARCH_NOTICE

@@ -1,4 +1,4 @@
-"""The process that `service.images.decoder_process` starts: two decoders, and nothing that they could take down.
+"""The process that `service.images.decoder_process` starts: three decoders, and nothing that they could take down.
 
 It runs by its path, without the rest of the service. A request is the length of a JSON text (4 bytes, big endian), the
 text, the length of a frame (8 bytes), the frame; the answer is the length of the decoded frame (8 bytes) and the frame,
@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, BinaryIO
 
 _JPEG_2000 = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")  # PS3.6 A: .90, .91; HTJ2K is .201 to .203
+_RLE = "1.2.840.10008.1.2.5"
 _MEMORY = 4 * 2**30  # most bytes of address space
 _IDLE_MEMORY = 2**30  # for the libraries, and
 _SAMPLE_MEMORY = 24  # for each sample of the frame: OpenJPEG keeps some as 32 bits, several times
@@ -56,7 +57,15 @@ def _limit(described: dict[str, Any]) -> None:
 def _decode(openjpeg: Any, gdcm: Any, frame: bytes, described: dict[str, Any]) -> bytes:  # noqa: ANN401 - no types
     if described["syntax"].startswith(_JPEG_2000):
         return bytes(openjpeg.decode_pixel_data(frame, version=2))
+    if described["syntax"] == _RLE:
+        return _decode_rle(frame, described)
     return _decode_with_gdcm(gdcm, frame, described)
+
+
+def _decode_rle(frame: bytes, described: dict[str, Any]) -> bytes:
+    size = (described[name] for name in ("rows", "columns", "samples", "allocated"))
+    rle: Any = import_module("pydicom.pixels.decoders.rle")
+    return bytes(rle._rle_decode_frame(frame, *size))
 
 
 def _decode_with_gdcm(gdcm: Any, frame: bytes, described: dict[str, Any]) -> bytes:  # noqa: ANN401 - no types

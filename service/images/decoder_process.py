@@ -1,10 +1,10 @@
-"""GDCM and OpenJPEG in a process of their own.
+"""GDCM, OpenJPEG and large frames of RLE in a process of their own.
 
 GDCM aborts, or runs into memory that is not its own, on damaged JPEG data; no `except` holds what C++ throws through
 the bindings. OpenJPEG takes minutes and gigabytes for some thousand bytes of JPEG 2000 that announce many layers or
-precincts, and no thread can be ended. So a frame is decoded by a child process with bounded memory and time, which
-stays for the next one; where it dies or is ended, the frame is damaged, and the service goes on. Also a decoder plug-in
-of pydicom.
+precincts, pydicom's RLE seconds and gigabytes for what runs announce, and no thread can be ended. So a frame is
+decoded by a child process with bounded memory and time, which stays for the next one; where it dies or is ended, the
+frame is damaged, and the service goes on. Also a decoder plug-in of pydicom.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
+    RLELossless,
 )
 
+TOO_LONG = "the decoder takes too long"
 OPENJPEG_SYNTAXES = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
 DECODER_DEPENDENCIES = {
     **dict.fromkeys((JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit), ("gdcm",)),
     **dict.fromkeys(OPENJPEG_SYNTAXES, ("openjpeg",)),
+    RLELossless: ("pydicom",),
 }
 _CHILD = Path(__file__).with_name("decoder_child.py")
 _STARTS_WITHIN = 60.0  # seconds
@@ -116,7 +119,7 @@ class _Child:
         while length:
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
             if not ready:
-                raise RuntimeError("the decoder takes too long")
+                raise RuntimeError(TOO_LONG)
             chunk = os.read(self._process.stdout.fileno(), min(length, _CHUNK))
             if not chunk:
                 raise RuntimeError("the decoder died")
@@ -211,9 +214,11 @@ def _decode_frame(src: bytes, runner: DecodeRunner) -> bytes:  # pyright: ignore
         stored=runner.bits_stored,
         signed=runner.pixel_representation,
     )
-    decoded = decode(src, described)
+    decoded = decode(src, described, _PATIENCE)
     if runner.transfer_syntax in OPENJPEG_SYNTAXES:
         _say_how_it_is_stored(runner)
+    elif runner.transfer_syntax == RLELossless:
+        runner.set_option("planar_configuration", 1)
     return decoded
 
 

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any
 
-import numpy as np
-import pydicom
-from numpy.typing import NDArray
-from pydicom import config
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.filereader import read_dataset, read_preamble
-from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
-from service.errors import CorruptImage, NoPixelData, TooManyPixels, UnsupportedFormat
-from service.images.codecs import FILE_ERRORS, quiet, stored_frames
+from service.errors import CorruptImage, NoPixelData, UnsupportedFormat
+from service.images.codecs import FILE_ERRORS, stored_frames
 from service.images.grading import functional_group, grade, read_grading
-from service.images.pixels import MAX_FILE_PIXELS, check_size, grey_of, silence
+from service.images.palette import rgb_of
+from service.images.parsing import PIXEL_KEYWORDS, parse
+from service.images.pixels import check_size, grey_of
 from service.images.tags import numbers
-from service.types import Frame, Grey8
+from service.types import Frame
 
-# pydicom checks values against their VR and quotes the offending ones in its warnings.
-config.settings.reading_validation_mode = config.IGNORE
-
-_dcmread: Callable[..., FileDataset] = pydicom.dcmread  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-_MAX_INFLATED = 4 * MAX_FILE_PIXELS  # bytes of a deflated data set
-_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 _EXPLICIT_VRS = frozenset(
@@ -96,50 +76,6 @@ def read_dicom(content: bytes, name: str) -> list[Frame]:
     return decode(ds, describe(ds), name)
 
 
-def parse(content: bytes) -> Dataset:
-    """Read the data set of a file; the transfer syntax is always set afterwards.
-
-    Elements are converted when they are first asked for, and may raise any of `codecs.FILE_ERRORS` then.
-
-    Args:
-        content: the whole file, with or without preamble and file meta information.
-
-    Raises:
-        CorruptImage: truncated or damaged.
-        TooManyPixels: a deflated data set that would inflate without bound.
-    """
-    quiet()
-    silence("pydicom")
-    try:
-        _check_inflated_size(content)
-        ds = _dcmread(BytesIO(content), force=content[128:132] != b"DICM")
-        if "TransferSyntaxUID" not in ds.file_meta:
-            implicit, little = ds.original_encoding
-            native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native
-    except FILE_ERRORS:
-        # `from None`, here and below: the messages of pydicom can quote values of the header
-        raise CorruptImage("the DICOM header is truncated or damaged") from None
-    return ds
-
-
-def _check_inflated_size(content: bytes) -> None:
-    """Refuse a deflated data set (PS3.5 A.5) that would inflate without bound; pydicom sets no limit."""
-    if DeflatedExplicitVRLittleEndian.encode() not in content[:65536]:
-        return
-    stream = BytesIO(content)
-    read_preamble(stream, force=True)
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    inflater, pending, total = zlib.decompressobj(-zlib.MAX_WBITS), stream.read(), 0
-    while pending and not inflater.eof:
-        total += len(inflater.decompress(pending, 1 << 20))
-        pending = inflater.unconsumed_tail
-        if total > _MAX_INFLATED:
-            raise TooManyPixels("the deflated data set is too large")
-
-
 def describe(ds: Dataset) -> Description:
     """Read what is needed before the pixel data are touched (PS3.3 C.7.6.3).
 
@@ -153,7 +89,7 @@ def describe(ds: Dataset) -> Description:
         UnsupportedFormat: photometric interpretation other than grey, palette, RGB or YBR.
     """
     try:
-        if not any(keyword in ds for keyword in _PIXEL_KEYWORDS):
+        if not any(keyword in ds for keyword in PIXEL_KEYWORDS):
             raise NoPixelData("the DICOM instance holds no pixel data")
         syntax = UID(ds.file_meta.TransferSyntaxUID)
         rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
@@ -199,7 +135,7 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
             grading = read_grading(ds, index)
             pixels, colour, notes = grade(stored, grading), 0.0, described.notes + grading.notes
         else:
-            pixels, colour = grey_of(_rgb(stored, ds, described))
+            pixels, colour = grey_of(rgb_of(stored, ds, described.photometric, described.bits))
             notes = described.notes
         frames.append(Frame(frame_name, pixels, colour, described.modality, notes, _spacing(ds, index)))
     return frames
@@ -219,18 +155,3 @@ def _spacing(ds: Dataset, index: int) -> tuple[float, float] | None:
         measures = ds
     found = numbers(measures, "PixelSpacing", 2)
     return (found[0], found[1]) if found is not None and min(found) > 0 else None
-
-
-def _rgb(stored: NDArray[Any], ds: Dataset, described: Description) -> Grey8:
-    """Colour `[H, W, 3]` in 8 bits; palettes are looked up (PS3.3 C.7.9)."""
-    rgb, bits = stored, described.bits
-    if described.photometric == "PALETTE COLOR":
-        try:
-            rgb = apply_color_lut(stored, ds)
-        except FILE_ERRORS:
-            raise CorruptImage("the colour palette of the DICOM header is missing or damaged") from None
-        bits = 8 * rgb.dtype.itemsize
-    if rgb.dtype.kind != "u" or rgb.ndim != 3 or rgb.shape[2] < 3:
-        raise CorruptImage("the DICOM pixel data do not fit the photometric interpretation")
-    rgb = rgb[..., :3]
-    return np.ascontiguousarray(rgb >> (bits - 8) if bits > 8 else rgb << (8 - bits)).astype(np.uint8)

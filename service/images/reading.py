@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from io import BytesIO
 from typing import Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 
 from service.errors import CorruptImage, TooManyPixels, UnsupportedFormat
 from service.images.dicom import looks_like_dicom, read_dicom
+from service.images.patience import Patience, PatientStream
 from service.images.pixels import check_scans, check_size, grey_of, silence
 from service.types import Frame
 
@@ -89,12 +89,13 @@ def read_frames(content: bytes, name: str) -> list[Frame]:
 def _read_raster(content: bytes, name: str, form: Format) -> Frame:
     """Decode PNG or JPEG with Pillow."""
     silence("PIL")
-    kind = form.upper()
+    kind, patience = form.upper(), Patience()
     if form == "jpeg":
         check_scans(content)
     try:
-        image: Image.Image = Image.open(BytesIO(content), formats=(kind,))
+        image: Image.Image = Image.open(PatientStream(content, patience), formats=(kind,))
         check_size(*image.size)
+        patience.grant(image.width * image.height)
         image.load()
     except Image.DecompressionBombError:
         raise TooManyPixels from None

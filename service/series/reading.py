@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from service.errors import TooManyImages, UnreadableImage
-from service.images.dicom import decode, describe, looks_like_dicom, parse
+from service.images.dicom import decode, describe, looks_like_dicom
+from service.images.parsing import parse
 from service.images.tags import MANUFACTURER, readable_header, text, uid_of
 from service.series.arrangement import arrange
 from service.series.geometry import most_common

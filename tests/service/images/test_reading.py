@@ -23,7 +23,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import apply_voi
 
 from service import errors
-from service.images import codecs, pixels
+from service.images import patience, pixels
 from service.images.reading import read_frames, sniff
 
 RAMP = np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)  # JPEG 2000 encoders want at least 32 x 32
@@ -497,7 +497,7 @@ def test_a_header_that_announces_too_much(elements: dict[str, Any]) -> None:
 
 
 def test_a_deflate_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.images.dicom._MAX_INFLATED", 1 << 20)
+    monkeypatch.setattr("service.images.parsing._MAX_INFLATED", 1 << 20)
     ds = instance(np.zeros((2048, 2048), np.uint8))
     ds.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
     content = saved(ds)
@@ -642,6 +642,6 @@ def test_many_frames_that_are_slow_each_are_too_slow_together(monkeypatch):
     ds.save_as(buffer, enforce_file_format=True)
     assert len(read_frames(buffer.getvalue(), "file")) == 8
     ticks = iter(range(0, 1000, 6))
-    monkeypatch.setattr(codecs, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(patience, "monotonic", lambda: float(next(ticks)))
     with pytest.raises(errors.SlowImage):
         read_frames(buffer.getvalue(), "file")
