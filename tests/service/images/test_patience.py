@@ -159,7 +159,7 @@ def test_a_header_that_is_large_beside_the_pixels(
 
 
 def test_what_is_binary_is_no_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsing, "MAX_HEADER", 2000)
+    monkeypatch.setattr(parsing, "MAX_HEADER", 5000)
     raw = struct.pack("<HH2s2xI", 0x29, 0x1000, b"OB", LONG) + bytes(LONG)
     large = instance(np.tile(GREY, (40, 1)))
     for content in (with_elements(raw), saved(large)):
