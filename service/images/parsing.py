@@ -86,10 +86,10 @@ class _Deflated(Exception):
 class _Stream(PatientStream):
     """The file for pydicom, which reads all that is left only to inflate it, however much that becomes."""
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def look(self, size: int | None) -> None:
         if size is None or size < 0:
             raise _Deflated(self.tell())
-        return super().read(size)
+        super().look(size)
 
 
 def _inflate(deflated: bytes, patience: Patience) -> bytes:

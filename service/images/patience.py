@@ -48,7 +48,11 @@ class PatientStream(BytesIO):
         self._patience = patience
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as any stream."""
-        if monotonic() > self._patience.until:  # some hundred times a file
-            self._patience.check()
+        """Read as any stream; a file may be read some hundred times, so this is short."""
+        if size is None or size < 0 or monotonic() > self._patience.until:
+            self.look(size)
         return super().read(size)
+
+    def look(self, size: int | None) -> None:
+        """Before all that is left is read (`size` is None or negative), and when the time is over."""
+        self._patience.check()
