@@ -77,7 +77,7 @@ class EngineThread:
             self._urgent += 1
             if self._running is not None:
                 call, stop = self._running
-                if call.priority > PREDICTION and monotonic() < call.patient:
+                if call.priority > PREDICTION and monotonic() < self._turn_of(call):
                     stop.ask()
         try:
             yield
@@ -95,8 +95,9 @@ class EngineThread:
             except Stopped:
                 with self._changed:
                     heapq.heappush(self._waiting, call)
-            if call.hasty:
-                self._rested = monotonic() + _REST * (monotonic() - begun)
+            else:
+                if call.hasty:
+                    self._rested = monotonic() + _REST * (monotonic() - begun)
 
     def _next(self) -> tuple[_Call, Stop]:
         with self._changed:

@@ -101,6 +101,27 @@ def test_a_near_deadline_shortens_patience_and_haste_leaves_most_of_the_engine_t
     assert min(np.diff(steps)) >= 30 * 0.01 - 0.001  # its own 10 ms, and 29 times as long for the others
 
 
+def test_what_is_in_haste_and_began_when_nobody_was_there_is_stopped_while_haste_rests():
+    thread = EngineThread()
+    lane, end = Lane(thread, EXPLANATION), time.monotonic() + 0.4  # so near that it waits a hundredth of a second
+    lane.submit_stoppable(lambda _: time.sleep(0.1), end).result()  # haste rests for 2.9 s from now on
+    begun, stops = threading.Event(), list[bool]()
+
+    def step(stop: Stop) -> None:
+        begun.set()
+        until = time.monotonic() + 1
+        while not stop.asked and time.monotonic() < until:
+            time.sleep(0.001)
+        stops.append(stop.asked)
+
+    running = lane.submit_stoppable(step, end)
+    begun.wait(5)
+    time.sleep(0.05)  # its patience is over
+    with thread.urgent():
+        running.result()
+    assert stops == [True]
+
+
 def test_an_error_belongs_to_who_asked_and_the_thread_goes_on(engine):
     lane = Lane(EngineThread(), PREDICTION)
     with pytest.raises(ZeroDivisionError):
