@@ -614,6 +614,16 @@ def test_limits_hold_at_their_edge() -> None:
     pixels.check_size(8192, 8192)
     with pytest.raises(errors.TooManyPixels):
         pixels.check_size(8192, 8193)
+    pixels.check_size(2**14, 2**12)
+    pixels.check_size(1, 64)
+
+
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1), (65, 1), (2**14 + 1, 2**11)])
+def test_what_would_be_far_larger_as_a_square_is_refused(shape):
+    image = np.zeros(shape, np.uint8)
+    for content in (encode(Image.fromarray(image)), saved(instance(image))):
+        with pytest.raises(errors.TooManyPixels, match="side"):
+            read_frames(content, "file")
 
 
 def _progressive(side: int, more: int) -> bytes:
