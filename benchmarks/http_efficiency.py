@@ -259,7 +259,7 @@ def rows_of(
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     made = parser("http_efficiency", __doc__)
-    made.add_argument("--seconds", type=float, default=6.0, help="of every load and batch size (default: %(default)s)")
+    made.add_argument("--seconds", type=float, default=12.0, help="of a load; default: %(default)s")
     made.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     options = made.parse_args(arguments)
     alone: list[dict[int, dict[str, float]]] = []
