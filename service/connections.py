@@ -21,10 +21,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 16 * 1024  # bytes a second that a client must send, or take up, once it has stood still for long enough
 LONGEST_HEAD = 64 * 1024  # bytes of a request's address and headers
+_MOST_AHEAD = 128  # requests that a client may send before the first is answered: each is kept, parsed
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, ended where its client stands still or sends a head without an end.
+    """uvicorn's connection, ended where its client stands still, or sends a head or requests without an end.
 
     Attributes:
         stall_s: seconds for the whole head of a request, and in which an answer must have been taken up by `SLOWEST`.
@@ -63,7 +64,9 @@ class Connection(HttpToolsProtocol):
         self._watch_head()
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """A head begins. Raises ValueError where too many wait already, which ends the connection."""
+        if len(self.pipeline) >= _MOST_AHEAD:
+            raise ValueError("too many requests wait on this connection")
         super().on_message_begin()
         self._in_head, self._head_bytes, self._unfinished_bytes = True, 0, 0
 

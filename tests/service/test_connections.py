@@ -168,6 +168,22 @@ def test_a_head_that_is_too_long_is_refused(monkeypatch, pieces):
     assert left == 0
 
 
+def test_requests_without_an_end_on_one_connection_are_refused(monkeypatch):
+    async def scenario():
+        async with _served(monkeypatch) as (place, connections):
+            monkeypatch.setattr(Connection, "stall_s", 600)
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
+                heard = await loop.sock_recv(client, 4096)
+                await _ended(connections)
+                return heard, len(connections)
+
+    heard, left = asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert heard.startswith(b"HTTP/1.1 400 ")
+    assert left == 0
+
+
 @pytest.mark.parametrize("body", [b"", b"--x--"], ids=["without a body", "with one"])
 def test_a_client_that_would_rather_speak_http_2_is_answered_again_and_again(monkeypatch, body):
     asked = (
