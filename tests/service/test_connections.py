@@ -46,9 +46,9 @@ async def _served(monkeypatch):
     await task
 
 
-async def _connected(place) -> socket.socket:
+async def _connected(place, buffer: int = 4096) -> socket.socket:
     client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     client.setblocking(False)
     await asyncio.get_running_loop().sock_connect(client, place)
     return client
@@ -193,7 +193,7 @@ def test_a_client_that_would_rather_speak_http_2_is_answered_again_and_again(mon
 
     async def scenario():
         async with _served(monkeypatch) as (place, _):
-            with await _connected(place) as client:
+            with await _connected(place, buffer=2**20) as client:
                 loop = asyncio.get_running_loop()
                 for _ in range(3):
                     await loop.sock_sendall(client, asked)

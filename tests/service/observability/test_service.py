@@ -159,7 +159,7 @@ def test_nothing_that_a_caller_sends_is_written_anywhere(observed):
     assert client.request("DELETE", "/v1/models?patient=Mustermann").status_code == 405
     port = int(observed.service.address.rpartition(":")[2])
     assert b"400" in raw(port, b"GET /Mustermann HTTP/9.x\r\n\r\n")
-    assert b"404" in raw(port, b"MUSTERMANN /19550101 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b"400" in raw(port, b"MUSTERMANN /19550101 HTTP/1.1\r\nHost: localhost\r\n\r\n")
     time.sleep(0.5)
     client.get("/metrics")
     metrics = client.get("/metrics").text
