@@ -20,7 +20,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 16 * 1024  # bytes a second that a client must send, or take up, once it has stood still for long enough
-LONGEST_HEAD = 64 * 1024  # bytes of a request's address and headers
+_LONGEST_HEAD = 64 * 1024  # bytes of a request's address and headers
 _MOST_AHEAD = 128  # requests that a client may send before the first is answered: each is kept, parsed
 
 
@@ -59,7 +59,7 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if in_head and self._in_head and not self.transport.is_closing():
             self._unfinished_bytes += len(data)
-            if self._unfinished_bytes > LONGEST_HEAD:
+            if self._unfinished_bytes > _LONGEST_HEAD:
                 self.send_400_response("the head of the request has no end")
         self._watch_head()
 
@@ -73,7 +73,7 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Raises ValueError where there are too many of them, which ends the connection."""
         self._head_bytes += len(name) + len(value)
-        if self._head_bytes > LONGEST_HEAD:
+        if self._head_bytes > _LONGEST_HEAD:
             raise ValueError("the head of the request is too long")
         super().on_header(name, value)
 

@@ -95,9 +95,9 @@ class EngineThread:
             except Stopped:
                 with self._changed:
                     heapq.heappush(self._waiting, call)
-            else:
-                if call.hasty:
-                    self._rested = monotonic() + _REST * (monotonic() - begun)
+                continue
+            if call.hasty:
+                self._rested = monotonic() + _REST * (monotonic() - begun)
 
     def _next(self) -> tuple[_Call, Stop]:
         with self._changed:

@@ -16,7 +16,7 @@ from service.images.pixels import check_scans
 
 MAX_FRAGMENTS = 2**16  # of the pixel data of a file: 2 KiB each in the largest one
 MAX_SEGMENTS = 4096  # of a JPEG, before its pixels: an ICC profile has 255 at most (ICC.1 B.4)
-_LARGE = 2**20  # bytes: fewer do not keep a parser in Python for more than half a second
+_LARGE = 2**20  # bytes: fewer do not keep a parser in Python for long
 _ITEM = b"\xfe\xff\x00\xe0"
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"  # SOI, EOI (T.81 B.1.1.3)
 _JPEG2000_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4, A.5)

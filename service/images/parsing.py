@@ -25,7 +25,7 @@ from service.images.pixels import MAX_FILE_PIXELS, silence
 config.settings.reading_validation_mode = config.IGNORE
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-MAX_HEADER = 6 * 2**20  # bytes that pydicom converts, for 2 s a MiB at worst: 12 KiB for each of 512 frames
+MAX_HEADER = 6 * 2**20  # bytes that pydicom converts, element by element in Python: 12 KiB for each of 512 frames
 _LARGE = 2**16  # bytes of a value: less could be a number or a text by an unknown VR
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 _INFLATED = ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0")

@@ -13,7 +13,7 @@ from service.types import Grey8
 
 MAX_FRAME_PIXELS = 2**26  # 64 Mi pixels: 8192 x 8192
 MAX_SIDE = 2**14  # a model's input is made of the square around it, which has four times as many pixels
-MAX_SLENDER = 64  # longer than wide, or wider than long
+MAX_ASPECT_RATIO = 64  # of a frame, either way
 MAX_FRAMES = 512
 MAX_SCANS = 64  # of a JPEG: encoders write 10
 MAX_FILE_PIXELS = 2**27  # all frames together: 512 frames of 512 x 512
@@ -35,8 +35,8 @@ def check_size(width: int, height: int, frames: int = 1) -> None:
     if width * height > MAX_FRAME_PIXELS:
         raise TooManyPixels(f"a frame has more than {MAX_FRAME_PIXELS} pixels")
     longer, shorter = max(width, height), min(width, height)
-    if longer > MAX_SIDE or longer > MAX_SLENDER * shorter:
-        raise TooManyPixels(f"a frame's side has more than {MAX_SIDE} pixels, or {MAX_SLENDER} times the other's")
+    if longer > MAX_SIDE or longer > MAX_ASPECT_RATIO * shorter:
+        raise TooManyPixels(f"a frame has a side of more than {MAX_SIDE} pixels, or {MAX_ASPECT_RATIO} times the other")
     if frames > MAX_FRAMES:
         raise TooManyPixels(f"the file has more than {MAX_FRAMES} frames")
     if width * height * frames > MAX_FILE_PIXELS:
