@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -12,16 +11,12 @@ from typing import Any
 
 import httpx
 
+from tests.processes import free_port
+
 ORTHANC = Path("/usr/sbin/Orthanc")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 INSTALLED = ORTHANC.exists() and PLUGIN.exists()
 CONFIGURATION = Path(__file__).resolve().parents[1] / "deploy" / "orthanc" / "orthanc.json"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Orthanc:

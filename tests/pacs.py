@@ -41,8 +41,8 @@ from service.errors import RemoteError
 from service.rendering import on_frame
 from service.types import Region
 from tests.dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved
-from tests.orthanc import INSTALLED, Orthanc, free_port
-from tests.processes import kill_tree
+from tests.orthanc import INSTALLED, Orthanc
+from tests.processes import free_port, kill_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 900.0

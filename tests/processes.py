@@ -1,14 +1,31 @@
-"""Ending processes: BentoML's worker is in a session of its own, which a signal to a group would miss."""
+"""What processes under test need: a port each, and an end."""
 
 from __future__ import annotations
 
 import signal
+import socket
 
 import psutil
 
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on and that was not given before."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
+
 
 def kill_tree(pid: int, sign: signal.Signals = signal.SIGKILL, patience_s: float = 60.0) -> None:
-    """Send a signal to a process and all that it has started, and wait for their end; SIGKILL where they do not."""
+    """Send a signal to a process and all that it has started, and wait for their end; SIGKILL where they do not.
+
+    BentoML's worker is in a session of its own, which a signal to a group would miss.
+    """
     root = psutil.Process(pid)
     everything = [root, *root.children(recursive=True)]
     for process in everything if sign == signal.SIGKILL else [root]:

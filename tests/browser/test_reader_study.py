@@ -16,9 +16,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bright import SIDE, png, write_bundle_into
 from playwright.sync_api import Page, expect
-from serving import ROOT, Service, free_port
+from serving import ROOT, Service
 
 from service.reader_study.__main__ import main
+from tests.processes import free_port
 
 ITEMS = ("clear", "plausible", "relevant", "useful", "trust")
 TRUTHS = ["dark", "bright", "dark", "bright", "dark", "bright"]

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
-from serving import free_port
 
 from benchmarks.container import HARDENED, podman
+from tests.processes import free_port
 
 IMAGE = os.environ.get("RADIOLUCENT_IMAGE", "radiolucent:0.1.0")
 OPTIONS = shlex.split(os.environ.get("RADIOLUCENT_RUN_OPTIONS", ""))  # of `podman run`

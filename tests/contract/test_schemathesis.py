@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from serving import Service, free_port
+from serving import Service
 from spots import write_spots_into
 
 from service.forms import DEADLINE_HEADER
 from tests.fuzz.seeds import synthetic
+from tests.processes import free_port
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 pytestmark = pytest.mark.server

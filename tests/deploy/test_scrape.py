@@ -10,7 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import Service, free_port
+from serving import Service
+
+from tests.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = ROOT / "docs" / "images" / "mni152-slice.png"

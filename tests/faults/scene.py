@@ -12,9 +12,10 @@ from time import perf_counter
 
 import httpx
 from brittle import Mark, marked, write_brittle_into
-from serving import Service, free_port
+from serving import Service
 
 from tests.faults.load import MODEL, SILENT, Load
+from tests.processes import free_port
 
 WARM_S, AFTER_S = 3.0, 4.0  # of load before a fault and after it is over
 _WORK = 500  # rows of the matrix that every batch multiplies: some 10 ms

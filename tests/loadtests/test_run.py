@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from bright import write_bundle_into
-from serving import free_port
 
 from benchmarks.served import started
 from loadtests.report import FILES, main
 from loadtests.scrape import parse
 from loadtests.serving import NothingMeasured, check_key, use_key
 from service.access.keys import make_key, write_keys
+from tests.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MIX = """

@@ -16,13 +16,14 @@ import psutil
 import pytest
 from bright import png
 from prometheus_client.parser import text_string_to_metric_families
-from serving import ROOT, Service, free_port
+from serving import ROOT, Service
 
 from service.bundle import read_bundle
 from service.engine import open_engine
 from service.settings import SHIPPED_MODELS, ScpSettings, Settings
 from service.shared_graphs import forget_graphs, shared_graph
 from service.workers import count_workers, cuda_devices, device_of, worker_settings
+from tests.processes import free_port
 
 BRAIN = SHIPPED_MODELS / "brain-mri-resnet50"
 

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving import free_port
 
 from service.access.door import check_door, check_local, is_loopback
 from service.access.settings import AccessSettings
 from service.errors import AccessError, NotLocal
+from tests.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - refused

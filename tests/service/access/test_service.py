@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from bright import SIDE, png, write_bundle_into
 from dicom_writers import classic_mr, saved
-from serving import Service, free_port
+from serving import Service
 
 from service.access.keys import make_key, write_keys
+from tests.processes import free_port
 
 pytestmark = pytest.mark.server
 PICTURE = png(np.full((SIDE, SIDE), 77, np.uint8))

@@ -20,12 +20,13 @@ import pytest
 from bright import write_bundle_into
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving import ROOT, Service, free_port
+from serving import ROOT, Service
 
 from service.access.keys import make_key, write_keys
 from service.access.rates import Limits, Rates
 from service.access.shared_rates import SharedRates, rates_of
 from service.errors import TooManyRequests
+from tests.processes import free_port
 
 WORKERS = 3
 

@@ -18,10 +18,11 @@ import pytest
 from bright import SIDE, png, write_bundle_into
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from serving import Service, free_port
+from serving import Service
 from spots import write_spots_into
 
 from tests.dicom_writers import classic_mr, saved
+from tests.processes import free_port
 
 pytestmark = pytest.mark.server
 

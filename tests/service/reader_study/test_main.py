@@ -6,10 +6,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from serving import Service, free_port
+from serving import Service
 
 from service.reader_study.__main__ import main
 from service.reader_study.opinion import ITEMS
+from tests.processes import free_port
 
 from .conftest import write_folder
 
