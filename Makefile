@@ -9,7 +9,7 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: audit help serve test browser lint train export load pacs pacs-kill fuzz schemathesis faults soak simulated-study bento image container locks sbom clean
+.PHONY: audit help serve test browser gpu lint train export load pacs pacs-kill fuzz schemathesis faults soak simulated-study bento image container locks sbom clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ export: $(FULL)/.complete ## export: make export CHECKPOINT=... OUT=models/NAME 
 
 browser: $(FULL)/.complete ## the page in a real Chromium (Debian: apt install chromium)
 	$(FULL)/bin/python -m pytest tests/browser
+
+gpu: $(FULL)/.complete ## engine, methods and service on a real CUDA device
+	$(FULL)/bin/python -m pytest tests/gpu
 
 load: $(FULL)/.complete ## load-test the service, started here where none is; verdict and reports/load/index.html
 	$(FULL)/bin/python -m loadtests --url http://$(HOST):$(PORT) $(LOAD)

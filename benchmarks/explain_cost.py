@@ -30,7 +30,6 @@ from typing import cast
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from captum.attr import LayerGradCam
 from onnx import helper, numpy_helper
@@ -44,6 +43,7 @@ from export.golden import phantoms
 from export.graph import Body, Logits, fuse_network
 from export.parity import ChannelsFirst
 from service.bundle import Bundle, read_bundle
+from service.cuda import Session
 from service.engine import Engine, open_graph
 from service.explainers import METHODS
 from service.explainers.base import DEFAULTS, Question, run_together
@@ -103,7 +103,7 @@ def _needed(graph: onnx.GraphProto, tensor: str) -> list[onnx.NodeProto]:
 
 
 def contestants(
-    bundle: Bundle, predictor: onnxruntime.InferenceSession, engine: Engine, images: Grey8, size: int
+    bundle: Bundle, predictor: Session, engine: Engine, images: Grey8, size: int
 ) -> dict[str, Callable[[], object]]:
     """One call each, by name."""
     manifest = bundle.manifest
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(
     bundle: Bundle,
-    predictor: onnxruntime.InferenceSession,
+    predictor: Session,
     engine: Engine,
     batch: int,
     options: argparse.Namespace,
@@ -205,7 +205,7 @@ def measure(
     ]
 
 
-def _check_equal(predictor: onnxruntime.InferenceSession, engine: Engine, size: int) -> None:
+def _check_equal(predictor: Session, engine: Engine, size: int) -> None:
     """What is timed must predict the same."""
     images = phantoms(size)
     logits = np.asarray(predictor.run(["logits"], {"images": images})[0])

@@ -51,8 +51,13 @@ def interleaved(
     return seconds
 
 
+def add_device(made: argparse.ArgumentParser) -> None:
+    """Add `--device`, cpu where it is not given: figures of a GPU are asked for."""
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+
+
 def machine(device: str, threads: int) -> dict[str, Cell | dict[str, str]]:
-    """Where it was measured, and when."""
+    """Where it was measured, and when; on `cuda` with the name of the first GPU."""
     versions: dict[str, str] = {}
     for name in PACKAGES:
         try:
@@ -64,9 +69,17 @@ def machine(device: str, threads: int) -> dict[str, Cell | dict[str, str]]:
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": threads,
-        "device": device,
+        "device": gpu_name() if device == "cuda" else device,
         "versions": versions,
     }
+
+
+def gpu_name() -> str:
+    """Name of the first GPU, by NVML."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))
 
 
 def show(title: str, rows: Sequence[Mapping[str, Cell]], where: Mapping[str, object]) -> None:

@@ -1,6 +1,6 @@
 """How near POST /v1/explain comes to ONNX Runtime alone on the same cores, and what else costs processor time.
 
-    python -m benchmarks.http_efficiency [--json FILE]
+    python -m benchmarks.http_efficiency [--device cuda] [--json FILE]
 
 `ONNX Runtime` is the bundle's graph in this process, in batches of several sizes, the best of which is the measure. The
 others are a running service with so many clients that post so many images a request, one request after another each;
@@ -35,7 +35,7 @@ import psutil
 from starlette.requests import Request
 from starlette.types import Message
 
-from benchmarks.harness import Cell, machine, parser, save, show
+from benchmarks.harness import Cell, add_device, machine, parser, save, show
 from benchmarks.served import Served, started
 from loadtests.payloads import dicom_uploads, uploads
 from service.answers import explanation_answer
@@ -131,9 +131,9 @@ def load(served: Served, clients: int, images: int, seconds: float, kind: str = 
     }
 
 
-def raw(seconds: float) -> dict[int, dict[str, float]]:
+def raw(seconds: float, device: str) -> dict[int, dict[str, float]]:
     """ONNX Runtime alone: wall and CPU seconds an image by batch size."""
-    model = load_models(SHIPPED_MODELS, threads=0, device="cpu").model(MODEL)
+    model = load_models(SHIPPED_MODELS, threads=0, device=device).model(MODEL)
     spec = model.bundle.manifest.preprocessing
     frames = [frame for file in uploads()[MODALITY] for frame in read_frames(file.content, file.name)]
     pixels = np.stack([prepare(frame, spec).pixels for frame in frames])[..., np.newaxis]
@@ -155,10 +155,10 @@ def raw(seconds: float) -> dict[int, dict[str, float]]:
     return found
 
 
-def parts_of(repeats: int = 100) -> dict[str, float]:
+def parts_of(device: str, repeats: int = 100) -> dict[str, float]:
     """CPU milliseconds of parsing, decoding, preparing, explaining and encoding one image."""
     cv2.setNumThreads(0)  # as in the service
-    served = load_models(SHIPPED_MODELS, threads=0, device="cpu").model(MODEL)
+    served = load_models(SHIPPED_MODELS, threads=0, device=device).model(MODEL)
     manifest, body = served.bundle.manifest, body_of(1)
     frame = read_frames(uploads()[MODALITY][0].content, "image")[0]
     item = prepare(frame, manifest.preprocessing)
@@ -261,15 +261,16 @@ def main(arguments: list[str] | None = None) -> int:
     made = parser("http_efficiency", __doc__)
     made.add_argument("--seconds", type=float, default=12.0, help="of a load; default: %(default)s")
     made.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    add_device(made)
     options = made.parse_args(arguments)
     alone: list[dict[int, dict[str, float]]] = []
     loaded: dict[tuple[int, int, str], list[dict[str, float]]] = {}
     split: dict[str, float] = {}
-    with started() as served:
+    with started({"RADIOLUCENT_DEVICE": options.device}) as served:
         for clients, images, kind in LOADS:
             load(served, clients, images, 1.0, kind)
         for _ in range(options.rounds):
-            alone.append(raw(options.seconds / 2))
+            alone.append(raw(options.seconds / 2, options.device))
             for clients, images, kind in LOADS:
                 before = stages(served.url)
                 run = load(served, clients, images, options.seconds, kind)
@@ -280,7 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
                         stage: 1000 * (total - before[stage][0]) / (count - before[stage][1])
                         for stage, (total, count) in after.items()
                     }
-    rows, parts, where = rows_of(alone, loaded), parts_of(), machine("cpu", 0)
+    rows, parts, where = rows_of(alone, loaded), parts_of(options.device), machine(options.device, 0)
     show(f"http_efficiency: {MODEL}", rows, where)
     show(
         "stages of one image alone, ms",

@@ -1,13 +1,14 @@
 """How throughput and memory grow with worker processes and cores.
 
-    python -m benchmarks.scaling [--json FILE]
+    python -m benchmarks.scaling [--device cuda] [--workers N ...] [--cores N ...] [--loads CxN ...] [--json FILE]
 
-The service with 1 and 2 workers (`RADIOLUCENT_WORKERS`), held to 1 and to 2 cores (as `taskset` does), is asked by
-clients that post one request after another each. Load generator and service share the cores, so the generator's CPU
-time, divided by the number of cores, is taken off the wall time. Rounds go through all arrangements in turn; figures
-are medians. `of one worker` is against one worker on as many cores. `busiest` is the share of the workers' CPU time
-that the busiest had: connections are kept, and the kernel gives each to whichever worker accepts it. Memory is the
-proportional set size (PSS) of supervisor and workers after the load: what they share counts once.
+The service with several numbers of workers (`RADIOLUCENT_WORKERS`), held to several numbers of cores (as `taskset`
+does), is asked by clients that post one request after another each. Load generator and service share the cores, so
+the generator's CPU time, divided by the number of cores, is taken off the wall time. Rounds go through all
+arrangements in turn; figures are medians. `of one worker` is against the fewest workers on as many cores. `busiest` is
+the share of the workers' CPU time that the busiest had: connections are kept, and the kernel gives each to whichever
+worker accepts it. Memory is the proportional set size (PSS) of supervisor and workers after the load: what they share
+counts once.
 """
 
 from __future__ import annotations
@@ -15,19 +16,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
 
 import psutil
 from tqdm import tqdm
 
-from benchmarks.harness import Cell, machine, parser, save, show
+from benchmarks.harness import Cell, add_device, machine, parser, save, show
 from benchmarks.http_efficiency import load
 from benchmarks.served import started
 
-WORKERS = (1, 2)
-LOADS = ((32, 1), (4, 8))  # clients, images a request
+Load = tuple[int, int]  # clients, images a request
 _WARM_S = 3.0
 
 
@@ -42,15 +42,17 @@ def held_to(cores: set[int]) -> Generator[None, None, None]:
         os.sched_setaffinity(0, before)
 
 
-def arranged(workers: int, cores: set[int], seconds: float) -> dict[str, float]:
+def arranged(
+    workers: int, cores: set[int], loads: Sequence[Load], seconds: float, environment: Mapping[str, str]
+) -> dict[str, float]:
     """Images a second of each load, seconds to readiness of all, MiB, and the busiest worker's share."""
-    with held_to(cores), started({"RADIOLUCENT_WORKERS": str(workers)}) as served:
+    with held_to(cores), started({"RADIOLUCENT_WORKERS": str(workers), **environment}) as served:
         children = serving(served.pid, workers)
-        for clients, images in LOADS:
+        for clients, images in loads:
             load(served, clients, images, _WARM_S)
         found: dict[str, float] = {"ready": served.seconds_to_ready}
         before = [sum(child.cpu_times()[:2]) for child in children]
-        for clients, images in LOADS:
+        for clients, images in loads:
             run = load(served, clients, images, seconds)
             found[f"{clients} x {images}"] = run["images"] / (run["wall"] - run["generator"] / len(cores))
         spent = [sum(child.cpu_times()[:2]) - old for child, old in zip(children, before, strict=True)]
@@ -75,18 +77,25 @@ def serving(supervisor: int, workers: int) -> list[psutil.Process]:
     raise RuntimeError("the workers were not at rest within a minute")
 
 
-def rows_of(found: dict[tuple[int, int], list[dict[str, float]]]) -> list[dict[str, Cell]]:
+def rows_of(found: dict[tuple[int, int], list[dict[str, float]]], loads: Sequence[Load]) -> list[dict[str, Cell]]:
     """The table, one row for each number of cores and workers."""
     middle = {key: {name: median(run[name] for run in runs) for name in runs[0]} for key, runs in found.items() if runs}
     rows: list[dict[str, Cell]] = []
+    first = min(workers for _, workers in middle)
     for (cores, workers), figures in middle.items():
         row: dict[str, Cell] = {"cores": cores, "workers": workers}
-        for clients, images in LOADS:
-            name, one = f"{clients} x {images}", middle[cores, WORKERS[0]]
+        for clients, images in loads:
+            name, one = f"{clients} x {images}", middle[cores, first]
             row[f"{name}, images/s"] = figures[name]
             row[f"{name}, of one worker"] = figures[name] / one[name]
         rows.append(row | {"busiest": figures["busiest"], "MiB": figures["mib"], "ready, s": figures["ready"]})
     return rows
+
+
+def load_named(text: str) -> Load:
+    """`CxN`: so many clients, so many images a request. Raises ValueError."""
+    clients, images = map(int, text.split("x"))
+    return clients, images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,13 +103,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = parser("scaling", __doc__)
     made.add_argument("--seconds", type=float, default=8.0, help="of every load; default: %(default)s")
     made.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    made.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="default: 1 2")
+    made.add_argument("--cores", type=int, nargs="+", default=[1, 2], help="default: 1 2")
+    made.add_argument("--loads", type=load_named, nargs="+", default=[(32, 1), (4, 8)], help="default: 32x1 4x8")
+    add_device(made)
     options = made.parse_args(arguments)
     all_cores = sorted(os.sched_getaffinity(0))
-    arrangements = [(count, workers) for count in (1, 2) if count <= len(all_cores) for workers in WORKERS]
+    arrangements = [
+        (cores, workers) for cores in options.cores if cores <= len(all_cores) for workers in options.workers
+    ]
     found: dict[tuple[int, int], list[dict[str, float]]] = {arrangement: [] for arrangement in arrangements}
+    environment = {"RADIOLUCENT_DEVICE": options.device}
     for cores, workers in tqdm(arrangements * options.rounds, unit="service", leave=False):
-        found[cores, workers].append(arranged(workers, set(all_cores[:cores]), options.seconds))
-    rows, where = rows_of(found), machine("cpu", 0)
+        held = set(all_cores[:cores])
+        found[cores, workers].append(arranged(workers, held, options.loads, options.seconds, environment))
+    rows, where = rows_of(found, options.loads), machine(options.device, 0)
     show("workers and cores", rows, where)
     save(options, where, rows=rows)
     return 0

@@ -7,19 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Bundle, Reduced
+from service.cuda import SIZES, Session, has_cuda, open_on_cuda
 from service.errors import GoldenSampleMismatch
 from service.memory import share_arena
 from service.shared_graphs import save_to, shared_graph
 from service.types import Float, Grey8, Outputs
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 Precision = Literal["fp32", "int8", "fp16"]
 Provider = Literal["cpu", "cuda"]
@@ -57,9 +55,9 @@ class Stop:
 class Engine:
     """Loaded graphs. `provider` is `cpu` or `cuda`; everything may be called from any thread."""
 
-    session: onnxruntime.InferenceSession
+    session: Session
     provider: Provider
-    gradients: onnxruntime.InferenceSession | None = None
+    gradients: Session | None = None
     precision: Precision = "fp32"
 
     def run(self, images: Grey8, more: Collection[str] = (), *, stop: Stop | None = None) -> Outputs:
@@ -118,7 +116,7 @@ class Engine:
 
 
 def _run(
-    session: onnxruntime.InferenceSession,
+    session: Session,
     outputs: list[str],
     inputs: Mapping[str, NDArray[np.generic]],
     options: Any,  # noqa: ANN401 - as above
@@ -162,7 +160,7 @@ def open_engine(
     opening = partial(open_graph, threads=threads, shared=shared)
     full = opening(bundle.graph, device=device)
     graph = bundle.gradients if gradients else None
-    backwards = opening(graph, device=device).session if graph else None
+    backwards = opening(graph, device=device, tf32=False).session if graph else None
     engine = Engine(full.session, full.provider, backwards)
     reduced = _reduced(precision, full.provider)
     graph = {"int8": bundle.int8, "fp16": bundle.fp16}[reduced] if reduced else None
@@ -235,27 +233,44 @@ def _judge(bundle: Bundle, deviation: float, tolerance: float, provider: str) ->
         raise GoldenSampleMismatch(f"bundle {name}: the golden sample deviates by {deviation:.2g} on {provider}")
 
 
-def open_graph(graph: Path, *, threads: int = 0, device: str = "auto", shared: Path | None = None) -> Engine:
-    """Load a graph that no bundle vouches for yet; arguments as in `open_engine`."""
+def open_graph(
+    graph: Path,
+    *,
+    threads: int = 0,
+    device: str = "auto",
+    sizes: Sequence[int] = SIZES,
+    tf32: bool = True,
+    shared: Path | None = None,
+) -> Engine:
+    """Load a graph that no bundle vouches for yet.
+
+    Args:
+        graph: file of an ONNX graph; axis 0 of its inputs and outputs is N.
+        threads: as in `open_engine`; so are `device` and `shared`.
+        device: see there.
+        sizes: of batches on CUDA (`service.cuda`); so is `tf32`.
+        tf32: see there.
+        shared: see there.
+
+    Raises:
+        RuntimeError: `device` is `cuda`, and ONNX Runtime cannot use one here.
+    """
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
-    options = _options(threads)
-    wanted = ["CPUExecutionProvider"]
-    if device != "cpu" and _has_cuda():
-        onnxruntime.preload_dlls()
-        wanted.insert(0, "CUDAExecutionProvider")
-    elif shared is not None and (mapped := shared_graph(graph, shared, partial(_save, graph, threads))):
+    options = session_options(threads)
+    if device != "cpu" and has_cuda() and (opened := open_on_cuda(graph, options, sizes=sizes, tf32=tf32)):
+        return Engine(opened, "cuda")
+    if device == "cuda":
+        raise RuntimeError("RADIOLUCENT_DEVICE is cuda, but ONNX Runtime cannot use a CUDA device here")
+    if shared is not None and (mapped := shared_graph(graph, shared, partial(_save, graph, threads))):
         graph = mapped
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(graph, options, providers=wanted)
-    provider: Provider = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
-    if device == "cuda" and provider != "cuda":
-        raise RuntimeError("RADIOLUCENT_DEVICE is cuda, but ONNX Runtime cannot use a CUDA device here")
-    return Engine(session, provider)
+    return Engine(onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"]), "cpu")
 
 
-def _options(threads: int) -> Any:  # noqa: ANN401 - onnxruntime.SessionOptions, which has no type
+def session_options(threads: int) -> Any:  # noqa: ANN401 - onnxruntime.SessionOptions, which has no type
+    """How every session is made; `threads` as in `open_engine`."""
     import onnxruntime
 
     share_arena()
@@ -272,11 +287,6 @@ def _options(threads: int) -> Any:  # noqa: ANN401 - onnxruntime.SessionOptions,
 def _save(graph: Path, threads: int, path: Path) -> None:
     import onnxruntime
 
-    options = _options(threads)
+    options = session_options(threads)
     save_to(options, path)
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _has_cuda() -> bool:
-    """Whether an NVIDIA driver is here; asking ONNX Runtime without one prints errors."""
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()

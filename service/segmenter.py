@@ -12,17 +12,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from service.bundle import GOLDEN, GRAPH, MANIFEST, Described, Label, OperatingPoint, read_manifest
+from service.cuda import Session
 from service.engine import GOLDEN_TOLERANCE, Provider, open_graph
 from service.errors import GoldenSampleMismatch
 from service.types import Grey8, Masks
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 _PIECE = 8  # images in one call: feature maps at full size need much memory, and more at once is no faster
 _TRUST_IN_CUDA = 5e-2  # reduced-precision convolutions (TF32) deviate more
@@ -47,7 +45,7 @@ class Segmenter:
     """A loaded graph whose bundle was verified; may be called from any thread."""
 
     manifest: SegmentationManifest
-    session: onnxruntime.InferenceSession
+    session: Session
     provider: Provider
 
     def run(self, images: Grey8) -> Masks:
@@ -80,7 +78,7 @@ def open_segmenter(path: Path, *, threads: int = 0, device: str = "auto", shared
         GoldenSampleMismatch: this machine computes something else than the exporter did.
     """
     manifest = read_manifest(path, SegmentationManifest)
-    opened = open_graph(path / GRAPH, threads=threads, device=device, shared=shared)
+    opened = open_graph(path / GRAPH, threads=threads, device=device, sizes=(1, _PIECE), shared=shared)
     segmenter = Segmenter(manifest, opened.session, opened.provider)
     with np.load(path / GOLDEN, allow_pickle=False) as golden:
         images, expected = golden["images"], golden["mask"]

@@ -1,0 +1,119 @@
+"""A graph on a CUDA device: a session of ONNX Runtime for each of a few batch sizes.
+
+cuDNN plans a convolution for one shape of its input, and ONNX Runtime keeps only the last plan of each node: a session
+whose batches change their size plans all its convolutions anew at every change, which takes tens of times as long as
+the forward pass (docs/gpu.md has figures). So every size has a session of its own, planned when it is opened; a batch
+is filled up to the next size, and one beyond the largest is done in pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZES = (1, 8, 16, 32, 64)
+_PROVIDER = "CUDAExecutionProvider"
+_TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
+
+
+class Session(Protocol):
+    """What is asked of a session of ONNX Runtime."""
+
+    def run(
+        self,
+        outputs: Sequence[str] | None,
+        inputs: Mapping[str, NDArray[np.generic]],
+        options: Any = None,  # noqa: ANN401 - onnxruntime.RunOptions, which has no type
+        /,
+    ) -> Sequence[Any]:
+        """Outputs by the order of their names, all where None is given; axis 0 of all that goes in and out is N."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSizes:
+    """Sessions of one graph by the images of their batches, in ascending order; may be called from any thread."""
+
+    sessions: Mapping[int, Session]
+
+    def run(
+        self,
+        outputs: Sequence[str] | None,
+        inputs: Mapping[str, NDArray[np.generic]],
+        options: Any = None,  # noqa: ANN401 - as above
+        /,
+    ) -> Sequence[Any]:
+        """See `Session`."""
+        count = len(next(iter(inputs.values())))
+        largest = max(self.sessions)
+        pieces = [
+            self._piece(outputs, {name: value[start : start + largest] for name, value in inputs.items()}, options)
+            for start in range(0, max(1, count), largest)
+        ]
+        return pieces[0] if len(pieces) == 1 else [np.concatenate(rows) for rows in zip(*pieces, strict=True)]
+
+    def _piece(
+        self,
+        outputs: Sequence[str] | None,
+        inputs: Mapping[str, NDArray[np.generic]],
+        options: Any,  # noqa: ANN401 - as above
+    ) -> Sequence[Any]:
+        count = len(next(iter(inputs.values())))
+        size = next(size for size in self.sessions if size >= count)
+        filled = {name: _filled(value, size) for name, value in inputs.items()}
+        found = self.sessions[size].run(outputs, filled, options)
+        return [value[:count] for value in found]
+
+
+def open_on_cuda(graph: Path, options: Any, *, sizes: Sequence[int] = SIZES, tf32: bool) -> FixedSizes | None:  # noqa: ANN401
+    """Open a graph for batches of these sizes, planned.
+
+    Args:
+        graph: file of an ONNX graph; axis 0 of its inputs and outputs is N, and no other axis varies.
+        options: onnxruntime.SessionOptions, which has no type.
+        sizes: images of a batch, in ascending order.
+        tf32: round what float32 convolutions and products multiply to TensorFloat-32 (10 bits of fraction).
+
+    Returns:
+        None where ONNX Runtime cannot use a CUDA device here.
+    """
+    import onnxruntime
+
+    onnxruntime.preload_dlls()
+    # The exhaustive search for algorithms, the default, takes several times as long and found none that is faster.
+    chosen = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "1" if tf32 else "0"}
+
+    def planned(size: int) -> Any:  # noqa: ANN401 - onnxruntime.InferenceSession, which has no type
+        session = onnxruntime.InferenceSession(graph, options, providers=[(_PROVIDER, chosen), "CPUExecutionProvider"])
+        if _PROVIDER in session.get_providers():
+            session.run(None, {each.name: _zeros(each, size) for each in session.get_inputs()})
+        return session
+
+    first = planned(sizes[0])
+    if _PROVIDER not in first.get_providers():
+        return None
+    with ThreadPoolExecutor(len(sizes)) as threads:
+        return FixedSizes(dict(zip(sizes, (first, *threads.map(planned, sizes[1:])), strict=True)))
+
+
+def has_cuda() -> bool:
+    """Whether an NVIDIA driver is here; asking ONNX Runtime without one prints errors."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
+
+
+def _zeros(given: Any, size: int) -> NDArray[np.generic]:  # noqa: ANN401 - onnxruntime.NodeArg, which has no type
+    return np.zeros((size, *given.shape[1:]), _TYPES[given.type])
+
+
+def _filled(value: NDArray[np.generic], size: int) -> NDArray[np.generic]:
+    if len(value) == size:
+        return value
+    filled = np.zeros((size, *value.shape[1:]), value.dtype)
+    filled[: len(value)] = value
+    return filled
