@@ -9,7 +9,7 @@ overlays are not asked for. The images are PNG files, and in the rows that say s
 CPU time, divided by the number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it.
 `p50` is the median time of a batch, and of a request. `beyond` is the service's CPU time an image less that of the best
 batch of ONNX Runtime: what HTTP costs in all, small batches and caches that others have filled included. `outside` is
-the CPU time an image of all threads but those of inference, as many as cores and the busiest by far. The stages are
+the CPU time an image of all threads but those of inference: the busiest, as many as cores, one on CUDA. The stages are
 wall time of one image, from the service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one
 client and one image. The parts are CPU time of what a request of one image consists of besides, each run alone in this
 process; what `outside` has more is the HTTP server, threads that wake each other, logs and metrics
@@ -112,8 +112,13 @@ def stages(url: str) -> dict[str, tuple[float, float]]:
     return {stage: (both["sum"], both["count"]) for stage, both in found.items()}
 
 
-def load(served: Served, clients: int, images: int, seconds: float, kind: str = PNG) -> dict[str, float]:
-    """Images, wall time, CPU time of service and generator, and an answer's median time, for some seconds of load."""
+def load(
+    served: Served, clients: int, images: int, seconds: float, kind: str = PNG, computing: int = 0
+) -> dict[str, float]:
+    """Images, wall time, CPU time of service and generator, and an answer's median time, for some seconds of load.
+
+    `computing` threads infer; 0 is one for each core.
+    """
     body = body_of(images, kind)
     before, own, start = thread_seconds(served.pid), time.process_time(), time.perf_counter()
     with ThreadPoolExecutor(clients) as threads:
@@ -126,7 +131,7 @@ def load(served: Served, clients: int, images: int, seconds: float, kind: str = 
         "p50": float(np.median(took)),
         "wall": wall,
         "service": sum(spent),
-        "outside": sum(spent[: -len(os.sched_getaffinity(0))]),
+        "outside": sum(spent[: -(computing or len(os.sched_getaffinity(0)))]),
         "generator": time.process_time() - own,
     }
 
@@ -273,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
             alone.append(raw(options.seconds / 2, options.device))
             for clients, images, kind in LOADS:
                 before = stages(served.url)
-                run = load(served, clients, images, options.seconds, kind)
+                run = load(served, clients, images, options.seconds, kind, int(options.device == "cuda"))
                 loaded.setdefault((clients, images, kind), []).append(run)
                 if (clients, images, kind) == LOADS[0]:
                     after = stages(served.url)

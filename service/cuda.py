@@ -4,20 +4,28 @@ cuDNN plans a convolution for one shape of its input, and ONNX Runtime keeps onl
 whose batches change their size plans all its convolutions anew at every change, which takes tens of times as long as
 the forward pass (docs/gpu.md has figures). So every size has a session of its own, planned when it is opened; a batch
 is filled up to the next size, and one beyond the largest is done in pieces.
+
+All sessions of a process take their memory from one arena on the device, so that together they keep what the largest
+batch needs. What one of them has freed the next may get before the device is done with it: they run by turns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.memory import arena_limits
+from service.observability import logger
+
 SIZES = (1, 8, 16, 32, 64)
+_TURN = Lock()
 _PROVIDER = "CUDAExecutionProvider"
 _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
@@ -67,7 +75,8 @@ class FixedSizes:
         count = len(next(iter(inputs.values())))
         size = next(size for size in self.sessions if size >= count)
         filled = {name: _filled(value, size) for name, value in inputs.items()}
-        found = self.sessions[size].run(outputs, filled, options)
+        with _TURN:
+            found = self.sessions[size].run(outputs, filled, options)
         return [value[:count] for value in found]
 
 
@@ -85,21 +94,39 @@ def open_on_cuda(graph: Path, options: Any, *, sizes: Sequence[int] = SIZES, tf3
     """
     import onnxruntime
 
-    onnxruntime.preload_dlls()
+    if not _share_arena():
+        return None
     # The exhaustive search for algorithms, the default, takes several times as long and found none that is faster.
     chosen = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "1" if tf32 else "0"}
 
-    def planned(size: int) -> Any:  # noqa: ANN401 - onnxruntime.InferenceSession, which has no type
-        session = onnxruntime.InferenceSession(graph, options, providers=[(_PROVIDER, chosen), "CPUExecutionProvider"])
-        if _PROVIDER in session.get_providers():
+    def planned(size: int) -> Session:
+        with _TURN:
+            session = onnxruntime.InferenceSession(
+                graph, options, providers=[(_PROVIDER, chosen), "CPUExecutionProvider"]
+            )
             session.run(None, {each.name: _zeros(each, size) for each in session.get_inputs()})
         return session
 
-    first = planned(sizes[0])
-    if _PROVIDER not in first.get_providers():
-        return None
-    with ThreadPoolExecutor(len(sizes)) as threads:
-        return FixedSizes(dict(zip(sizes, (first, *threads.map(planned, sizes[1:])), strict=True)))
+    return FixedSizes({size: planned(size) for size in sizes})
+
+
+@cache
+def _share_arena() -> bool:
+    """Have the sessions that ask for it (`session.use_env_allocators`) use one arena on the device, made here.
+
+    Returns whether there is a device: without the driver or CUDA's libraries there is none.
+    """
+    import onnxruntime
+
+    onnxruntime.preload_dlls()
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    where = onnxruntime.OrtMemoryInfo("Cuda", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    try:
+        onnxruntime.create_and_register_allocator_v2(_PROVIDER, where, {}, arena_limits())
+    except RuntimeError as error:
+        logger.warning("no CUDA device can be used: %s", error)
+        return False
+    return True
 
 
 def has_cuda() -> bool:

@@ -21,6 +21,7 @@ from service.types import Float, Grey8, Outputs
 
 Precision = Literal["fp32", "int8", "fp16"]
 Provider = Literal["cpu", "cuda"]
+_GRADIENTS = SIZES[:3]  # images of a batch on CUDA: each takes some hundred MiB
 GOLDEN_TOLERANCE = 1e-3  # of the largest value; other processors and providers round differently
 _TRUST_IN_CUDA = 5e-2  # reduced-precision convolutions (TF32) deviate more
 _TRUST_IN_GRADIENTS = 5e-2  # in length: they jump where an activation lies within rounding of a kink
@@ -160,7 +161,7 @@ def open_engine(
     opening = partial(open_graph, threads=threads, shared=shared)
     full = opening(bundle.graph, device=device)
     graph = bundle.gradients if gradients else None
-    backwards = opening(graph, device=device, tf32=False).session if graph else None
+    backwards = opening(graph, device=device, sizes=_GRADIENTS, tf32=False).session if graph else None
     engine = Engine(full.session, full.provider, backwards)
     reduced = _reduced(precision, full.provider)
     graph = {"int8": bundle.int8, "fp16": bundle.fp16}[reduced] if reduced else None

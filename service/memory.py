@@ -10,6 +10,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 _M_ARENA_MAX = -8  # glibc's malloc.h
 _POOLS = 2
@@ -43,10 +44,17 @@ def share_arena() -> None:
 
     kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     where = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(where, arena_limits())
+
+
+def arena_limits() -> Any:  # noqa: ANN401 - onnxruntime.OrtArenaCfg, which has no type
+    """An arena that takes no more than it is asked for."""
+    import onnxruntime
+
     limits = {
         "max_mem": 0,  # none
         "arena_extend_strategy": _SAME_AS_REQUESTED,
         "initial_chunk_size_bytes": _THEIRS,
         "max_dead_bytes_per_chunk": _THEIRS,
     }
-    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg(limits))
+    return onnxruntime.OrtArenaCfg(limits)

@@ -79,7 +79,7 @@ def test_every_method_explains_as_on_the_cpu(bundle, engines, method):
         outputs = engine.run(IMAGES[:1], sorted(METHODS[method].outputs)).row(0)
         asked = targets(bundle.manifest.class_names[1], None, bundle.manifest.class_names[1], bundle.manifest)
         question = Question(IMAGES[0, ..., 0], outputs, asked)
-        budget = 32 if METHODS[method].budget > 1 else None
+        budget = 64 if METHODS[method].budget > 1 else None
         ((found,),) = run_together(METHODS[method], [question], engine, Options(budget=budget))
         maps.append(found.values)
     on_cpu, on_gpu = maps
