@@ -82,6 +82,14 @@ def gpu_name() -> str:
     return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))
 
 
+def gpu_memory() -> int:
+    """Bytes in use on the first GPU, by NVML."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
+
+
 def show(title: str, rows: Sequence[Mapping[str, Cell]], where: Mapping[str, object]) -> None:
     """Print the rows as a table, and the machine below."""
     table = Table(*rows[0], title=title)

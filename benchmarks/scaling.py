@@ -8,7 +8,7 @@ the generator's CPU time, divided by the number of cores, is taken off the wall 
 arrangements in turn; figures are medians. `of one worker` is against the fewest workers on as many cores. `busiest` is
 the share of the workers' CPU time that the busiest had: connections are kept, and the kernel gives each to whichever
 worker accepts it. Memory is the proportional set size (PSS) of supervisor and workers after the load: what they share
-counts once.
+counts once; on CUDA also all that is in use on the first GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from statistics import median
 import psutil
 from tqdm import tqdm
 
-from benchmarks.harness import Cell, add_device, machine, parser, save, show
+from benchmarks.harness import Cell, add_device, gpu_memory, machine, parser, save, show
 from benchmarks.http_efficiency import load
 from benchmarks.served import started
 
@@ -59,6 +59,8 @@ def arranged(
         found["busiest"] = max(spent) / sum(spent)
         whole = [psutil.Process(served.pid), *children]
         found["mib"] = sum(each.memory_full_info().pss for each in whole) / 2**20
+        if environment["RADIOLUCENT_DEVICE"] == "cuda":
+            found["gpu_mib"] = gpu_memory() / 2**20
         return found
 
 
@@ -88,7 +90,8 @@ def rows_of(found: dict[tuple[int, int], list[dict[str, float]]], loads: Sequenc
             name, one = f"{clients} x {images}", middle[cores, first]
             row[f"{name}, images/s"] = figures[name]
             row[f"{name}, of one worker"] = figures[name] / one[name]
-        rows.append(row | {"busiest": figures["busiest"], "MiB": figures["mib"], "ready, s": figures["ready"]})
+        row |= {"busiest": figures["busiest"], "MiB": figures["mib"], "ready, s": figures["ready"]}
+        rows.append(row | ({"GPU, MiB": figures["gpu_mib"]} if "gpu_mib" in figures else {}))
     return rows
 
 
