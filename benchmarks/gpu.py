@@ -61,14 +61,14 @@ def planning(bundle: Bundle, rounds: int) -> list[dict[str, Cell]]:
     import onnxruntime
 
     one, eight = images_of(bundle, 1), images_of(bundle, 8)
-    fixed = open_on_cuda(bundle.graph, session_options(0), tf32=True)
+    fixed = open_on_cuda(bundle.graph, session_options(1), tf32=True)
     if fixed is None:
         raise RuntimeError("ONNX Runtime cannot use a CUDA device here")
     sessions: dict[str, Any] = {"sessions of fixed sizes": fixed}
     for search in SEARCHES:
         providers = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": search}), "CPUExecutionProvider"]
         sessions[f"one session, {search.lower()}"] = onnxruntime.InferenceSession(
-            bundle.graph, session_options(0), providers=providers
+            bundle.graph, session_options(1), providers=providers
         )
     rows: list[dict[str, Cell]] = []
     for name, session in sessions.items():
@@ -92,7 +92,7 @@ def forward(bundle: Bundle, cpu: Engine, rounds: int) -> list[dict[str, Cell]]:
     }
     rows: list[dict[str, Cell]] = []
     for name, (graph, tf32) in opened.items():
-        session = open_on_cuda(graph, session_options(0), tf32=tf32)
+        session = open_on_cuda(graph, session_options(1), tf32=tf32)
         if session is None:
             raise RuntimeError("ONNX Runtime cannot use a CUDA device here")
         engine = Engine(session, "cuda")

@@ -259,11 +259,11 @@ def open_graph(
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
-    options = session_options(threads)
-    if device != "cpu" and has_cuda() and (opened := open_on_cuda(graph, options, sizes=sizes, tf32=tf32)):
+    if device != "cpu" and has_cuda() and (opened := open_on_cuda(graph, session_options(1), sizes=sizes, tf32=tf32)):
         return Engine(opened, "cuda")
     if device == "cuda":
         raise RuntimeError("RADIOLUCENT_DEVICE is cuda, but ONNX Runtime cannot use a CUDA device here")
+    options = session_options(threads)
     if shared is not None and (mapped := shared_graph(graph, shared, partial(_save, graph, threads))):
         graph = mapped
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -80,9 +80,9 @@ class Settings(AccessSettings):
     Attributes:
         models: folder whose sub-folders are bundles.
         model_keys: files of Ed25519 public keys, as a JSON list; bundles that none of them has signed are refused.
-        workers: processes that answer requests, or `auto`: one for each CUDA device, without any one for every four
-            cores. Several take the CUDA devices of `CUDA_VISIBLE_DEVICES` in turn. What is said below of a
-            queue, and of explanations that may wait or run, holds for each worker.
+        workers: processes that answer requests, or `auto`: one for every four cores; with CUDA devices at least one for
+            each, and no more than their memory holds. Several take the CUDA devices of `CUDA_VISIBLE_DEVICES` in turn.
+            What is said below of a queue, and of explanations that may wait or run, holds for each worker.
         threads: threads of one ONNX Runtime call on the CPU; 0 is one for each core, or a worker's part of them.
         max_batch: most images in one forward pass.
         max_queue: images that may wait for a model; beyond it requests are answered 503.

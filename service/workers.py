@@ -10,14 +10,34 @@ from service.settings import Settings
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _CORES = 4  # that one worker's requests keep busy: see docs/scaling.md
+_ROOM = 8 * 2**30  # bytes of a GPU for one worker with the shipped models: see docs/gpu.md
 _DECODERS = 4
 
 
 def count_workers(settings: Settings, devices: Sequence[str], cores: int) -> int:
-    """`settings.workers`, or where that is `auto` one for each CUDA device, without any one for every four cores."""
+    """`settings.workers`, or where that is `auto` one for every four cores.
+
+    With CUDA devices there is at least one for each, and no more than fit into the memory of all.
+    """
     if settings.workers != "auto":
         return settings.workers
-    return len(devices) if devices and settings.device != "cpu" else max(1, cores // _CORES)
+    wanted = max(1, cores // _CORES)
+    if not devices or settings.device == "cpu":
+        return wanted
+    return max(len(devices), min(wanted, sum(memory // _ROOM for memory in map(device_memory, devices))))
+
+
+def device_memory(device: str) -> int:
+    """Bytes of a CUDA device, by its number or identifier (UUID); 0 where NVML does not know it."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        number = device.isdecimal()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(device)) if number else pynvml.nvmlDeviceGetHandleByUUID(device)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except pynvml.NVMLError:
+        return 0
 
 
 def worker_settings(settings: Settings, workers: int, cores: int) -> Settings:

@@ -22,7 +22,7 @@ from service.bundle import read_bundle
 from service.engine import open_engine
 from service.settings import SHIPPED_MODELS, ScpSettings, Settings
 from service.shared_graphs import forget_graphs, shared_graph
-from service.workers import count_workers, cuda_devices, device_of, worker_settings
+from service.workers import count_workers, cuda_devices, device_memory, device_of, worker_settings
 from tests.processes import free_port
 
 BRAIN = SHIPPED_MODELS / "brain-mri-resnet50"
@@ -34,12 +34,24 @@ BRAIN = SHIPPED_MODELS / "brain-mri-resnet50"
         (3, "auto", (), 2, 3),
         ("auto", "auto", (), 2, 1),
         ("auto", "auto", (), 16, 4),
-        ("auto", "auto", ("0", "1"), 64, 2),
-        ("auto", "cpu", ("0", "1"), 64, 16),
+        ("auto", "auto", ("80",), 16, 4),  # as the cores feed
+        ("auto", "auto", ("24", "16"), 64, 5),  # as the memory holds
+        ("auto", "auto", ("4", "4"), 64, 2),  # one each, in spite of it
+        ("auto", "auto", ("80", "80", "80"), 2, 3),
+        ("auto", "cpu", ("80", "80"), 64, 16),
     ],
 )
-def test_workers_are_as_many_as_set_or_as_the_machine_feeds(workers, device, devices, cores, expected):
+def test_workers_are_as_many_as_set_or_as_the_machine_feeds(workers, device, devices, cores, expected, monkeypatch):
+    monkeypatch.setattr("service.workers.device_memory", lambda name: int(name) * 2**30)
     assert count_workers(Settings(workers=workers, device=device), devices, cores) == expected
+
+
+@pytest.mark.parametrize("name", ["0", "GPU-5ef"])
+def test_a_device_that_nvml_does_not_know_has_no_memory_for_a_second_worker(name):
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU here")
+    assert device_memory(name) == 0
+    assert count_workers(Settings(workers="auto"), (name,), 64) == 1
 
 
 def test_a_worker_has_its_part_of_the_cores():
