@@ -8,6 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+_NO_GPU = ("", "cpu", "simulated")
 
 
 def result_of(name: str) -> dict[str, Any]:
@@ -16,6 +17,7 @@ def result_of(name: str) -> dict[str, Any]:
 
 
 def where(result: dict[str, Any]) -> str:
-    """The machine and the day."""
+    """The machine and the day; first the GPU, where it was measured on one (`benchmarks.harness.machine`)."""
     machine = result["machine"]
-    return f"{machine['processor']}, {machine['cores']} cores, {machine['date'][:10]}"
+    gpu = "" if machine["device"] in _NO_GPU else f"{machine['device']}, "
+    return f"{gpu}{machine['processor']}, {machine['cores']} cores, {machine['date'][:10]}"

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from benchmarks import tables_gpu as gpu
 from benchmarks import tables_models as models
 from benchmarks import tables_service as service
 from benchmarks.results_of import ROOT
@@ -23,6 +24,7 @@ _TABLED = (
     "deploy.md",
     "dicom-results.md",
     "faults.md",
+    "gpu.md",
     "http-efficiency.md",
     "load-testing.md",
     "observability.md",
@@ -54,6 +56,13 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "scaling": service.scaling,
     "capacity_check": service.capacity_check,
     "capacity_model": service.capacity_model,
+    "gpu_planning": gpu.planning,
+    "gpu_forward": gpu.forward,
+    "gpu_methods": gpu.methods,
+    "gpu_throughput": gpu.throughput,
+    "gpu_http": gpu.http,
+    "gpu_scaling": gpu.scaling,
+    "gpu_capacity": gpu.capacity,
     "methods_cost": models.methods_cost,
     "parity_brain": partial(models.parity, BRAIN),
     "parity_oct": partial(models.parity, OCT),
