@@ -51,7 +51,7 @@ def throughput() -> str:
     result = result_of("gpu_throughput")
     rates = {(row["what"], row["batch"]): row["images a second"] for row in result["rows"]}
     sizes, named = result["options"]["batches"], dict.fromkeys(what for what, _ in rates)
-    rows = [[what, *(f"{rates[what, size]:,.{0 if rates[what, size] > 20 else 1}f}" for size in sizes)] for what in named]
+    rows = [[what, *(f"{rates[what, size]:,.{_digits(rates[what, size])}f}" for size in sizes)] for what in named]
     text = f"{result['options']['bundle'].split('/')[-1]}, images a second by batch size, torch {_torch(result)}"
     return table(["", *map(str, sizes)], rows) + f"\n\n{text}; {where(result)}."
 
@@ -89,6 +89,10 @@ def _cell(name: str, value: float | int | None) -> str:
         return "" if value is None else str(value)
     digits = 4 if "deviate" in name else 0 if "MiB" in name or "images/s" in name else 2 if "of one" in name else 1
     return f"{value:,.{digits}f}"
+
+
+def _digits(rate: float) -> int:
+    return 0 if rate > 20 else 1
 
 
 def _torch(result: dict[str, Any]) -> str:

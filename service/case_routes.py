@@ -15,8 +15,8 @@ from service.errors import InvalidParameter, ModelFailed, UnknownTarget
 from service.forms import PROBLEMS, ModelField, pipeline_of, wish_of
 from service.frames import FramesAnswer, frames_answer
 from service.images.reading import read_frames
-from service.pipeline import Upload
 from service.schemas import ImageFailure
+from service.uploads import Upload
 
 ImageField = Annotated[UploadFile, File(description="One file: PNG, JPEG or DICOM.")]
 

@@ -12,8 +12,9 @@ from fastapi import Depends, File, Form, Header, Request, UploadFile
 from service.access.audit import note_file, note_model
 from service.composing import Wish
 from service.explainers.base import Baseline, Options
-from service.pipeline import Pipeline, Upload
+from service.pipeline import Pipeline
 from service.types import Encoding, Picture
+from service.uploads import Upload
 
 PROBLEM = "application/problem+json"
 DEADLINE_HEADER = "X-Deadline-Ms"

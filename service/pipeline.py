@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -19,32 +18,22 @@ import anyio.to_thread
 import cv2
 
 from service.batching import BATCH_S, Answer, Batcher
+from service.checking import check_cost, check_request
 from service.composing import JobHandle, Read, Wish, explain_all, observe, set_failed_aside
-from service.errors import InvalidParameter, ModelFailed, Overloaded, TooManyImages, TooSlow, UnreadableImage
-from service.explainers import check_target, find_method
+from service.errors import ModelFailed, Overloaded
 from service.explainers.base import Method
-from service.images.reading import read_frames
-from service.observability import ERRORS
-from service.preprocessing import prepare
 from service.registry import Model, Registry, load_models
 from service.scheduling import EXPLANATION, JOB, PREDICTION, EngineThread, Lane, Waiting
-from service.schemas import ImageFailure, ModelName, Problem, Result
+from service.schemas import ImageFailure, ModelName, Result
 from service.segmenter import Segmenter
 from service.settings import Settings
 from service.types import Grey8, Masks, Outputs, PreprocessingSpec
+from service.uploads import Upload, read_files
 
 T = TypeVar("T")
 Computed = Answer[Outputs] | ModelFailed
 _AHEAD = 2  # pieces of a request that are read or computed: others get to read theirs, and the engine need not wait
 PREDICT = "none"  # the method label of metrics where nothing is explained
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A file as it was sent."""
-
-    name: str
-    content: bytes
 
 
 class Pipeline:
@@ -140,7 +129,7 @@ class Pipeline:
                 decoded = await self.read(uploads, manifest.preprocessing)
                 pixels = [row.item.pixels for row in decoded if isinstance(row, Read)]
                 if method is not None and job is None:
-                    self._check_cost(served, method, wish, len(pixels))
+                    check_cost(self.settings, served, method, wish, len(pixels))
                 decode_end = perf_counter()
                 computed = await asking(pixels)
         decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
@@ -238,30 +227,8 @@ class Pipeline:
         return self._engine.urgent() if urgent else nullcontext()
 
     def check(self, model: str, files: int, wish: Wish, *, inline: bool = True) -> Method | None:
-        """The method that is wished, or what is wrong with the request; no file is read.
-
-        Raises:
-            UnknownModel, UnknownMethod, UnknownTarget, InvalidParameter, TooManyImages: as they say.
-            TooSlow: where `inline` asks for it.
-        """
-        served = self.registry.model(model)
-        manifest = served.bundle.manifest
-        self.check_count(files)
-        if wish.method is None:
-            return None
-        method = find_method(wish.method or manifest.default_explanation, manifest)
-        if len(wish.target) not in (1, files):
-            raise InvalidParameter(f"target: {len(wish.target)} targets for {files} files; give one, or one for each")
-        for target in wish.target:
-            check_target(target, wish.against, method, manifest)
-        if inline:
-            self._check_cost(served, method, wish, files)
-        return method
-
-    def check_count(self, files: int) -> None:
-        """Raises TooManyImages."""
-        if files > self.settings.max_images:
-            raise TooManyImages(f"at most {self.settings.max_images} files in one request")
+        """As `service.checking.check_request`."""
+        return check_request(self.registry, self.settings, model, files, wish, inline=inline)
 
     async def read(self, uploads: Sequence[Upload], spec: PreprocessingSpec) -> list[Read | ImageFailure]:
         """Decode and prepare all frames of all files, in order; what is wrong with a file is its only result."""
@@ -278,20 +245,8 @@ class Pipeline:
         numbered = list(enumerate(uploads, first))
         share = -(-len(numbered) // self._chunks)
         chunks = [numbered[start : start + share] for start in range(0, len(numbered), share)]
-        files = await asyncio.gather(*(self.in_thread(partial(_read_all, chunk, spec)) for chunk in chunks))
+        files = await asyncio.gather(*(self.in_thread(partial(read_files, chunk, spec)) for chunk in chunks))
         return [row for rows in files for row in rows]
-
-    def _check_cost(self, served: Model, method: Method, wish: Wish, images: int) -> None:
-        if method.budget == 0 or wish.options.deadline_ms is not None:
-            return
-        targets = len(served.bundle.manifest.labels) if "all" in wish.target else 1
-        seconds = images * served.costs.of(method, wish.options, targets) / 1000
-        if seconds > self.settings.inline_seconds:
-            raise TooSlow(
-                f"this would take about {seconds:.0f} s, and an answer at once may take "
-                f"{self.settings.inline_seconds:g} s: ask for a job (POST /v1/explanations), for fewer images, "
-                "a smaller budget, or set deadline_ms"
-            )
 
     def view(
         self, served: Model, job: JobHandle | None, deadline_ms: int | None = None, *, brief: bool = False
@@ -326,16 +281,3 @@ class Pipeline:
 
 def _outlined(segmenter: Segmenter, images: Grey8, _more: Collection[str]) -> Masks:
     return segmenter.run(images)
-
-
-def _read_all(numbered: Sequence[tuple[int, Upload]], spec: PreprocessingSpec) -> list[Read | ImageFailure]:
-    return [row for number, upload in numbered for row in _read(number, upload, spec)]
-
-
-def _read(number: int, upload: Upload, spec: PreprocessingSpec) -> list[Read | ImageFailure]:
-    try:
-        frames = read_frames(upload.content, upload.name)
-    except UnreadableImage as error:
-        ERRORS.labels(error.kind).inc()
-        return [ImageFailure(name=upload.name, error=Problem.of(error))]
-    return [Read(number, frame, prepare(frame, spec)) for frame in frames]

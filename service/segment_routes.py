@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import FastAPI, Form, Request
 from starlette.responses import Response
 
+from service.checking import check_count
 from service.examples import SEGMENT_EXAMPLE
 from service.forms import PROBLEMS, DeadlineField, ImagesField, ModelField, pipeline_of, read_uploads
 from service.observability.stages import observe_received, stage
@@ -34,7 +35,7 @@ def add_segment_routes(api: FastAPI) -> None:
     ) -> Response:
         pipeline = pipeline_of(request)
         pipeline.registry.segmenter(model)
-        pipeline.check_count(len(images))
+        check_count(pipeline.settings, len(images))
         uploads = await read_uploads(request, model, images)
         observe_received(model, METHOD)
         result = await segment(pipeline, request.state.request_id, model, uploads, mask=mask, deadline=deadline)

@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 
 from service.batching import Answer
+from service.checking import check_count
 from service.composing import Read, kind_warnings, observe, set_failed_aside
 from service.outlines import contours, mask_on_frame
-from service.pipeline import Pipeline, Upload
+from service.pipeline import Pipeline
 from service.schemas import ImageFailure, ModelName, OutlineAnswer, SegmentationResult
 from service.segmenter import SegmentationManifest
 from service.types import Masks
+from service.uploads import Upload
 
 METHOD = "segment"  # the method label of metrics
 
@@ -47,7 +49,7 @@ async def segment(
     """
     start = perf_counter()
     manifest = pipeline.registry.segmenter(model).manifest
-    pipeline.check_count(len(uploads))
+    check_count(pipeline.settings, len(uploads))
     pipeline.admit(deadline, len(uploads))
     with pipeline.on_its_way():
         decoded = await pipeline.read(uploads, manifest.preprocessing)

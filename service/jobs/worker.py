@@ -17,8 +17,9 @@ from service.errors import Cancelled, RadiolucentError
 from service.explainers.base import Options
 from service.jobs.store import ATTEMPTS, Job, JobStore
 from service.observability import JOBS, JOBS_WAITING, logger
-from service.pipeline import Pipeline, Upload
+from service.pipeline import Pipeline
 from service.schemas import Problem
+from service.uploads import Upload
 
 _IDLE_S = 0.5  # between looks for a job; another process may have stored it
 _BEAT_S = 0.5  # between signs of life

@@ -14,7 +14,7 @@ from service.composing import JobHandle, Wish
 from service.errors import InvalidParameter, UnreadableImage
 from service.explainers import find_method
 from service.images.reading import read_frames
-from service.pipeline import Pipeline, Upload
+from service.pipeline import Pipeline
 from service.reader_study.cases import ListedCase, list_sha256
 from service.reader_study.codes import lock_of, new_code
 from service.reader_study.design import Design, PlannedCase, case_codes, schedule
@@ -23,6 +23,7 @@ from service.reader_study.plan import FrozenCase, StudyClass, StudyModel, StudyP
 from service.reader_study.store import Study, StudyStore
 from service.schemas import ImageAnswer, ImageFailure
 from service.types import Frame
+from service.uploads import Upload
 
 _NOBODY_WAITS = JobHandle(progress=lambda share: None, cancelled=lambda: False)
 

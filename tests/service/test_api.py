@@ -145,7 +145,7 @@ def test_sixty_four_images_equal_sixty_four_requests(client):
 
 
 def test_the_first_files_are_computed_while_the_next_are_read(api, client, monkeypatch):
-    batcher, read_all = api.state.pipeline.batchers["bright"], pipeline._read_all
+    batcher, read_all = api.state.pipeline.batchers["bright"], pipeline.read_files
     run, computed = batcher._run, threading.Event()
 
     def run_and_tell(images, more):
@@ -158,7 +158,7 @@ def test_the_first_files_are_computed_while_the_next_are_read(api, client, monke
 
     monkeypatch.setattr(batcher, "_max_batch", 8)
     monkeypatch.setattr(batcher, "_run", run_and_tell)
-    monkeypatch.setattr(pipeline, "_read_all", read_after_the_first_are_computed)
+    monkeypatch.setattr(pipeline, "read_files", read_after_the_first_are_computed)
     bad = (3, 11, 19)
     files = [(f"{k}.png", b"no image" if k in bad else png(grey(0, 100 + 8 * k))) for k in range(20)]
     targets = [("bright", "dark", "middle")[k % 3] for k in range(20)]

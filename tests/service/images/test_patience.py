@@ -19,10 +19,10 @@ from service.errors import CorruptImage, SlowImage, TooManyPixels
 from service.images import codecs, codestreams, decoder_process, parsing, patience
 from service.images.reading import read_frames
 from service.images.tags import readable_header
-from service.pipeline import Upload, _read_all
 from service.schemas import ImageFailure
 from service.series.reading import read_series
 from service.types import PreprocessingSpec
+from service.uploads import Upload, read_files
 from tests.service.images.test_reading import RAMP, bundled, encode, instance, read_one, saved
 
 GREY = (RAMP % 251).astype(np.uint8)
@@ -125,7 +125,7 @@ def test_dicom_of_many_elements(name: str, ticking: None) -> None:
 def test_the_other_files_of_a_request_are_answered(ticking: None) -> None:
     spec = PreprocessingSpec(field_of_view="scan", size=32)
     files = [encode(Image.fromarray(GREY)), RASTERS["unknown chunks"](MANY), saved(instance(GREY))]
-    before, slow, after = _read_all([(n, Upload(f"{n}", content)) for n, content in enumerate(files)], spec)
+    before, slow, after = read_files([(n, Upload(f"{n}", content)) for n, content in enumerate(files)], spec)
     assert isinstance(slow, ImageFailure)
     assert slow.error.type.endswith("slow-image")
     assert not isinstance(before, ImageFailure)
