@@ -128,6 +128,5 @@ def test_a_two_layer_head_exports_the_gradient_to_the_target_layer(images):
     outputs = engine.run(images)
     rest = outputs.logits - outputs.cam.mean(axis=(2, 3))
     assert np.ptp(rest, axis=0).max() > 1e-4  # no constant bias: the gradient depends on the image
-    linear = lively(TwoLayerHead(4))
-    others = engine_of(to_onnx(fuse_network(linear, SIZE).module, SIZE, ("gram", "strength"))).run(images).cam
-    assert cam_deviation("gradcam", fused.plain, others, images) > 1e-2  # the check can fail
+    others = fuse_network(lively(TwoLayerHead(4)), SIZE)
+    assert cam_deviation("gradcam", others.plain, outputs.cam, images) > 1e-2  # the check can fail
