@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
+from pathlib import Path
 
 import psutil
+
+SLIM = {"PYTHONPATH": str(Path(__file__).parent / "slim")}  # environment of processes that import jsonschema
 
 _given: set[int] = set()
 

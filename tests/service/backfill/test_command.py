@@ -16,6 +16,7 @@ from bright import png
 
 from service.backfill import __main__ as command
 from service.backfill.ledger import Ledger
+from tests.processes import SLIM
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES, SHARD = 120, 8
@@ -40,7 +41,7 @@ class Run:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "service.backfill", str(archive), str(out), *options],
             cwd=ROOT,
-            env=os.environ | {"RADIOLUCENT_MODELS": str(models), "RADIOLUCENT_DEVICE": "cpu"},
+            env=os.environ | SLIM | {"RADIOLUCENT_MODELS": str(models), "RADIOLUCENT_DEVICE": "cpu"},
             stdout=self._log,
             stderr=self._log,
         )
