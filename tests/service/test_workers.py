@@ -177,6 +177,7 @@ def service(tmp_path):
     scp = ScpSettings(enabled=True, callers=("MODALITY",), port=free_port(), target="pacs")
     settings = {
         "RADIOLUCENT_WORKERS": "2",
+        "RADIOLUCENT_JOB_LEASE_S": "3",
         "RADIOLUCENT_SCP": scp.model_dump_json(),
         "RADIOLUCENT_ARCHIVES": '{"pacs": {"url": "http://127.0.0.1:9/dicom-web"}}',
         "HOME": str(tmp_path),

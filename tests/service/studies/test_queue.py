@@ -308,7 +308,7 @@ def wait_until(condition, seconds: float = 240) -> None:
 
 def test_a_worker_killed_again_and_again_loses_nothing_and_stores_nothing_twice(store, workers, tmp_path):
     chance = random.Random(7)
-    names = [f"series{number:02}" for number in range(40)]
+    names = [f"series{number:02}" for number in range(24)]
     for name in names:
         submit(store, name)
     kills = 0
