@@ -18,58 +18,34 @@ process; what `outside` has more is the HTTP server, threads that wake each othe
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-import cv2
 import numpy as np
 import psutil
-from starlette.requests import Request
-from starlette.types import Message
 
 from benchmarks.harness import Cell, add_device, machine, parser, save, show
+from benchmarks.request_parts import DICOM, MARK, MODALITY, MODEL, PNG, body_of, parts_of
 from benchmarks.served import Served, started
-from loadtests.payloads import dicom_uploads, uploads
-from service.answers import explanation_answer
-from service.explainers import offered, targets
-from service.explainers.base import Options, Question, run_together
+from loadtests.payloads import uploads
 from service.images.reading import read_frames
-from service.prediction import predict
 from service.preprocessing import prepare
 from service.registry import load_models
-from service.schemas import ImageAnswer
 from service.settings import SHIPPED_MODELS
 
-MODEL, MODALITY = "brain-mri-resnet50", "MR"
 BATCHES = (1, 8, 32)
-PNG, DICOM = "PNG", "DICOM"
 LOADS = (  # clients, images a request, of which kind
     *((*load, PNG) for load in ((1, 1), (8, 1), (32, 1), (1, 8), (1, 32))),
     *((*load, DICOM) for load in ((1, 1), (32, 1), (1, 32))),
 )
-MARK = "radiolucentbenchmark"
 _STAGE = re.compile(r"radiolucent_stage_seconds_(sum|count)\{([^}]*)\} ([0-9.e+-]+)")
-
-
-def body_of(count: int, kind: str = PNG) -> bytes:
-    """A multipart request with so many images."""
-    files = (uploads() if kind == PNG else dicom_uploads())[MODALITY]
-    parts = [f'Content-Disposition: form-data; name="model"\r\n\r\n{MODEL}'.encode()]
-    for number in range(count):
-        file = files[number % len(files)]
-        head = (
-            f'Content-Disposition: form-data; name="images"; filename="{number}"\r\nContent-Type: {file.kind}\r\n\r\n'
-        )
-        parts.append(head.encode() + file.content)
-    return b"".join(b"--%s\r\n%s\r\n" % (MARK.encode(), part) for part in parts) + b"--%s--\r\n" % MARK.encode()
 
 
 def client(url: str, body: bytes, images: int, until: float) -> list[float]:
@@ -158,65 +134,6 @@ def raw(seconds: float, device: str) -> dict[int, dict[str, float]]:
             "p50": float(np.median(took)),
         }
     return found
-
-
-def parts_of(device: str, repeats: int = 100) -> dict[str, float]:
-    """CPU milliseconds of parsing, decoding, preparing, explaining and encoding one image."""
-    cv2.setNumThreads(0)  # as in the service
-    served = load_models(SHIPPED_MODELS, threads=0, device=device).model(MODEL)
-    manifest, body = served.bundle.manifest, body_of(1)
-    frame = read_frames(uploads()[MODALITY][0].content, "image")[0]
-    item = prepare(frame, manifest.preprocessing)
-    outputs = served.engine.run(item.pixels[np.newaxis, ..., np.newaxis]).row(0)
-    method = offered(manifest)[manifest.default_explanation]
-    if method.budget:
-        method = offered(manifest)["gradcam"]
-
-    def explain() -> ImageAnswer:
-        made = predict(outputs.logits, manifest)
-        asked = targets("predicted", None, made.label, manifest)
-        ((found,),) = run_together(method, [Question(item.pixels, outputs, asked)], served.engine, Options())
-        return ImageAnswer(
-            name="image",
-            label=made.label,
-            probabilities=made.probabilities,
-            findings={},
-            region=(0, 0, 1, 1),
-            explanations=[explanation_answer(found, manifest, None)],
-            warnings=[],
-        )
-
-    answer = explain()
-    parts: dict[str, Callable[[], object]] = {
-        "form": lambda: asyncio.run(_form(body)),
-        "inflate": lambda: read_frames(uploads()[MODALITY][0].content, "image"),
-        "read DICOM": lambda: read_frames(dicom_uploads()[MODALITY][0].content, "image"),
-        "prepare": lambda: prepare(frame, manifest.preprocessing),
-        "explain": explain,
-        "JSON": answer.model_dump_json,
-    }
-    found: dict[str, float] = {}
-    for name, run in parts.items():
-        run()
-        begin = time.process_time()
-        for _ in range(repeats):
-            run()
-        found[name] = 1000 * (time.process_time() - begin) / repeats
-    return found
-
-
-async def _form(body: bytes) -> None:
-    """Parse a request's form as the service does."""
-    pieces = [body[start : start + 65536] for start in range(0, len(body), 65536)]
-    coming = iter(pieces)
-
-    async def receive() -> Message:
-        piece = next(coming, b"")
-        return {"type": "http.request", "body": piece, "more_body": piece is not pieces[-1]}
-
-    head = (b"content-type", f"multipart/form-data; boundary={MARK}".encode())
-    async with Request({"type": "http", "headers": [head]}, receive).form() as form:
-        assert len(form) == 2  # noqa: S101 - the model and the image
 
 
 def rows_of(

@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 
 from benchmarks.harness import Cell, machine, parser, save, show
-from benchmarks.http_efficiency import MODALITY, MODEL
+from benchmarks.request_parts import MODALITY, MODEL
 from benchmarks.served import started
 from loadtests.payloads import uploads
 

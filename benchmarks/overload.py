@@ -25,7 +25,8 @@ from statistics import fmean
 import numpy as np
 
 from benchmarks.harness import Cell, machine, parser, save, show
-from benchmarks.http_efficiency import MARK, body_of, load
+from benchmarks.http_efficiency import load
+from benchmarks.request_parts import MARK, body_of
 from benchmarks.served import Served, started
 
 _CLIENTS = 16  # of the closed loop
