@@ -27,8 +27,8 @@ from tqdm import tqdm
 from benchmarks.harness import Cell, machine, parser, save, show
 from export.golden import phantoms
 from service.bundle import Bundle, read_bundle
-from service.cuda import SIZES, open_on_cuda
-from service.engine import Engine, open_engine, session_options
+from service.cuda import SIZES
+from service.engine import Engine, open_engine, open_graph, session_options
 from service.explainers import offered
 from service.explainers.base import Method, Options, Question, run_together
 from service.types import Attribution, Float, Grey8, Target
@@ -61,10 +61,7 @@ def planning(bundle: Bundle, rounds: int) -> list[dict[str, Cell]]:
     import onnxruntime
 
     one, eight = images_of(bundle, 1), images_of(bundle, 8)
-    fixed = open_on_cuda(bundle.graph, session_options(1), tf32=True)
-    if fixed is None:
-        raise RuntimeError("ONNX Runtime cannot use a CUDA device here")
-    sessions: dict[str, Any] = {"sessions of fixed sizes": fixed}
+    sessions: dict[str, Any] = {"sessions of fixed sizes": open_graph(bundle.graph, device="cuda").session}
     for search in SEARCHES:
         providers = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": search}), "CPUExecutionProvider"]
         sessions[f"one session, {search.lower()}"] = onnxruntime.InferenceSession(
@@ -92,10 +89,7 @@ def forward(bundle: Bundle, cpu: Engine, rounds: int) -> list[dict[str, Cell]]:
     }
     rows: list[dict[str, Cell]] = []
     for name, (graph, tf32) in opened.items():
-        session = open_on_cuda(graph, session_options(1), tf32=tf32)
-        if session is None:
-            raise RuntimeError("ONNX Runtime cannot use a CUDA device here")
-        engine = Engine(session, "cuda")
+        engine = open_graph(graph, device="cuda", tf32=tf32)
         found = engine.run(images_of(bundle, max(SIZES)))
         row: dict[str, Cell] = {"model": bundle.path.name, "precision": name}
         for size in SIZES:

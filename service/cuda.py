@@ -96,7 +96,7 @@ def open_on_cuda(graph: Path, options: Any, *, sizes: Sequence[int] = SIZES, tf3
 
     if not _share_arena():
         return None
-    # The exhaustive search for algorithms, the default, takes several times as long and found none that is faster.
+    # The exhaustive search for algorithms, the default, takes longer and found none that is faster (docs/gpu.md).
     chosen = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "1" if tf32 else "0"}
 
     def planned(size: int) -> Session:

@@ -148,7 +148,8 @@ def measure_costs(bundle: Bundle, engine: Engine) -> Costs:
     their questions in batches.
     """
     count = 1 if engine.provider == "cpu" else _BATCH
-    images: Grey8 = np.resize(read_golden(bundle)["images"].astype(np.uint8)[..., 0], (count, *_size(bundle)))
+    golden: Grey8 = read_golden(bundle)["images"].astype(np.uint8)[..., 0]
+    images = np.resize(golden, (count, *golden.shape[1:]))
     start = perf_counter()
     logits = engine.logits(images)
     forward = 1000 * (perf_counter() - start) / count
@@ -157,8 +158,3 @@ def measure_costs(bundle: Bundle, engine: Engine) -> Costs:
     start = perf_counter()
     engine.gradient(images.astype(np.float32), np.ones_like(logits))
     return Costs(forward, 1000 * (perf_counter() - start) / count)
-
-
-def _size(bundle: Bundle) -> tuple[int, int]:
-    size = bundle.manifest.preprocessing.size
-    return size, size
