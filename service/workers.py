@@ -17,14 +17,16 @@ _DECODERS = 4
 def count_workers(settings: Settings, devices: Sequence[str], cores: int) -> int:
     """`settings.workers`, or where that is `auto` one for every four cores.
 
-    With CUDA devices there is at least one for each, and no more than fit into the memory of all.
+    With CUDA devices there is at least one for each, and no more than fit into each one's memory.
     """
     if settings.workers != "auto":
         return settings.workers
     wanted = max(1, cores // _CORES)
     if not devices or settings.device == "cpu":
         return wanted
-    return max(len(devices), min(wanted, sum(memory // _ROOM for memory in map(device_memory, devices))))
+    rooms = [max(1, device_memory(device) // _ROOM) for device in devices]
+    fitting = min(turn + room * len(devices) for turn, room in enumerate(rooms))  # see `device_of`
+    return max(len(devices), min(wanted, fitting))
 
 
 def device_memory(device: str) -> int:

@@ -36,6 +36,7 @@ BRAIN = SHIPPED_MODELS / "brain-mri-resnet50"
         ("auto", "auto", (), 16, 4),
         ("auto", "auto", ("80",), 16, 4),  # as the cores feed
         ("auto", "auto", ("24", "16"), 64, 5),  # as the memory holds
+        ("auto", "auto", ("16", "24"), 64, 4),  # a fifth would be the smaller one's
         ("auto", "auto", ("4", "4"), 64, 2),  # one each, in spite of it
         ("auto", "auto", ("80", "80", "80"), 2, 3),
         ("auto", "cpu", ("80", "80"), 64, 16),
