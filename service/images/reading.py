@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from service.errors import CorruptImage, TooManyPixels, UnsupportedFormat
 from service.images.dicom import looks_like_dicom, read_dicom
 from service.images.patience import Patience, PatientStream
 from service.images.pixels import check_scans, check_size, grey_of, silence
+from service.images.png import SIGNATURE, read_plain
 from service.types import Frame
 
 Format = Literal["png", "jpeg", "dicom"]
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _ORIENTATION = 0x0112  # EXIF tag
 _TRANSPOSE = {
@@ -58,7 +60,7 @@ def sniff(content: bytes) -> Format | None:
     """
     if content[128:132] == b"DICM":  # first: the preamble before it may hold anything, another format's magic too
         return "dicom"
-    if content.startswith(_PNG):
+    if content.startswith(SIGNATURE):
         return "png"
     if content.startswith(_JPEG):
         return "jpeg"
@@ -87,7 +89,11 @@ def read_frames(content: bytes, name: str) -> list[Frame]:
 
 
 def _read_raster(content: bytes, name: str, form: Format) -> Frame:
-    """Decode PNG or JPEG with Pillow."""
+    """Decode PNG or JPEG."""
+    plain = read_plain(content) if form == "png" else None
+    if plain is not None:
+        check_size(plain.shape[1], plain.shape[0])
+        return _frame(name, plain)
     silence("PIL")
     kind, patience = form.upper(), Patience()
     if form == "jpeg":
@@ -106,11 +112,17 @@ def _read_raster(content: bytes, name: str, form: Format) -> Frame:
         notes.append("the file holds several images; the first is used")
     upright = _upright(image, notes)
     if upright.mode.startswith("I"):  # 16-bit grey
-        return Frame(name, np.asarray(upright).astype(np.float32), warnings=tuple(notes))
-    if upright.mode in ("L", "1"):
-        return Frame(name, np.asarray(upright.convert("L"), np.uint8), warnings=tuple(notes))
-    grey, colour = grey_of(np.asarray(_opaque(upright), np.uint8))
-    return Frame(name, grey, colour, warnings=tuple(notes))
+        return _frame(name, np.asarray(upright), notes)
+    shown = upright.convert("L") if upright.mode in ("L", "1") else _opaque(upright)
+    return _frame(name, np.asarray(shown, np.uint8), notes)
+
+
+def _frame(name: str, pixels: NDArray[Any], notes: Sequence[str] = ()) -> Frame:
+    """Of grey pixels `[H, W]`, uint8 or wider, or of colour uint8 `[H, W, 3]`."""
+    if pixels.ndim == 3:
+        grey, colour = grey_of(pixels)
+        return Frame(name, grey, colour, warnings=tuple(notes))
+    return Frame(name, pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32), warnings=tuple(notes))
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
