@@ -11,7 +11,10 @@ import struct
 from collections.abc import Iterator
 
 import numpy as np
-from kornia_rs.io import decode_image_png_u8, decode_image_png_u16
+from kornia_rs.io import (  # pyright: ignore[reportMissingModuleSource] - its extension holds all modules
+    decode_image_png_u8,
+    decode_image_png_u16,
+)
 from numpy.typing import NDArray
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
