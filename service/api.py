@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request, UploadFile
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
@@ -20,7 +20,7 @@ from service.edge import Guard, on_http, on_invalid
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
 from service.explainers.base import Options
-from service.forms import PROBLEM, PROBLEMS, DeadlineField, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
+from service.forms import FORM, PROBLEM, PROBLEMS, DeadlineField, ExplainForm, ImagesForm, pipeline_of, read_uploads
 from service.jobs.routes import add_job_routes
 from service.jobs.store import JobStore
 from service.jobs.worker import JobWorker
@@ -125,8 +125,8 @@ def _add_routes(api: FastAPI) -> None:
         response_model=Result,
         responses={200: {"content": {"application/json": {"example": PREDICT_EXAMPLE}}}, **PROBLEMS},
     )
-    async def predict(request: Request, model: ModelField, images: ImagesField, deadline: DeadlineField) -> Response:
-        return await _answer(request, model, images, Wish(), deadline)
+    async def predict(request: Request, form: Annotated[ImagesForm, FORM], deadline: DeadlineField) -> Response:
+        return await _answer(request, form, Wish(), deadline)
 
     @api.post(
         "/v1/explain",
@@ -141,14 +141,8 @@ def _add_routes(api: FastAPI) -> None:
             **PROBLEMS,
         },
     )
-    async def explain(
-        request: Request,
-        model: ModelField,
-        images: ImagesField,
-        wish: Annotated[Wish, Depends(wish_of)],
-        deadline: DeadlineField,
-    ) -> Response:
-        return await _answer(request, model, images, wish, deadline)
+    async def explain(request: Request, form: Annotated[ExplainForm, FORM], deadline: DeadlineField) -> Response:
+        return await _answer(request, form, form.wish(), deadline)
 
 
 def _described(model: Model) -> ModelDescription:
@@ -186,16 +180,14 @@ def _outliner(segmenter: Segmenter) -> SegmenterDescription:
     return SegmenterDescription(provider=segmenter.provider, grid=(size, size), **fields)
 
 
-async def _answer(
-    request: Request, model: str, images: list[UploadFile], wish: Wish, deadline: float | None
-) -> Response:
-    pipeline = pipeline_of(request)
-    method = pipeline.check(model, len(images), wish)
+async def _answer(request: Request, form: ImagesForm, wish: Wish, deadline: float | None) -> Response:
+    pipeline, model = pipeline_of(request), form.model
+    method = pipeline.check(model, len(form.images), wish)
     label = method.name if method else PREDICT
     as_file = method is not None and NPY in request.headers.get("accept", "")
     if as_file:
         wish = replace(wish, saliency="float32", overlay=False)
-    uploads = await read_uploads(request, model, images)
+    uploads = await read_uploads(request, model, form.images)
     observe_received(model, label)
     result = await pipeline.answer(request.state.request_id, model, uploads, wish, deadline=deadline)
     with stage("encode", model, label):

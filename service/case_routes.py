@@ -6,19 +6,28 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, File, Form, Request, UploadFile
+from fastapi import FastAPI, File, Request, UploadFile
+from pydantic import Field
 from starlette.responses import Response
 
 from service.access.audit import note_file, note_model
 from service.composing import Wish
 from service.errors import InvalidParameter, ModelFailed, UnknownTarget
-from service.forms import PROBLEMS, ModelField, pipeline_of, wish_of
+from service.forms import FORM, PROBLEMS, ModelField, WishForm, pipeline_of
 from service.frames import FramesAnswer, frames_answer
 from service.images.reading import read_frames
 from service.schemas import ImageFailure
 from service.uploads import Upload
 
-ImageField = Annotated[UploadFile, File(description="One file: PNG, JPEG or DICOM.")]
+_ONE_FILE = "One file: PNG, JPEG or DICOM."
+
+
+class ReportForm(WishForm):
+    """What a report is to show."""
+
+    model: ModelField
+    image: UploadFile = Field(description=_ONE_FILE)
+    frame: int = Field(1, ge=1, description="Which frame of the file.")
 
 
 def add_case_routes(api: FastAPI) -> None:
@@ -30,7 +39,7 @@ def add_case_routes(api: FastAPI) -> None:
         response_model=FramesAnswer,
         responses=PROBLEMS,
     )
-    async def frames(request: Request, image: ImageField) -> Response:
+    async def frames(request: Request, image: Annotated[UploadFile, File(description=_ONE_FILE)]) -> Response:
         content = await image.read()
         note_file(request, content)
         body = await pipeline_of(request).in_thread(lambda: frames_answer(content).model_dump_json())
@@ -42,14 +51,8 @@ def add_case_routes(api: FastAPI) -> None:
         response_class=Response,
         responses={200: {"description": "PDF", "content": {"application/pdf": {}}}, **PROBLEMS},
     )
-    async def report(
-        request: Request,
-        model: ModelField,
-        image: ImageField,
-        wish: Annotated[Wish, Depends(wish_of)],
-        frame: Annotated[int, Form(ge=1, description="Which frame of the file.")] = 1,
-    ) -> Response:
-        body = await _report(request, model, await _upload(request, image), wish, frame)
+    async def report(request: Request, form: Annotated[ReportForm, FORM]) -> Response:
+        body = await _report(request, form.model, await _upload(request, form.image), form.wish(), form.frame)
         return Response(body, media_type="application/pdf", headers={"Cache-Control": "no-store"})
 
     @api.get(

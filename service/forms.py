@@ -1,13 +1,15 @@
 """The form fields that predicting and explaining have in common, and what becomes of them.
 
-The dependencies are coroutines though they wait for nothing: FastAPI runs plain functions in threads.
+Forms are models, which FastAPI checks as a whole: of parameters of their own each costs as much again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import Depends, File, Form, Header, Request, UploadFile
+from fastapi import Depends, Form, Header, Request, UploadFile
+from pydantic import BaseModel, Field
 
 from service.access.audit import note_file, note_model
 from service.composing import Wish
@@ -40,54 +42,59 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
     }.items()
 }
 
-ModelField = Annotated[str, Form(description="Bundle id, as GET /v1/models lists it.", examples=["brain-mri-resnet50"])]
-ImagesField = Annotated[
-    list[UploadFile], File(min_length=1, description="One to 64 files: PNG, JPEG or DICOM (each frame is answered).")
+ModelField = Annotated[
+    str, Field(description="Bundle id, as GET /v1/models lists it.", examples=["brain-mri-resnet50"])
 ]
+FORM = Form(media_type="multipart/form-data")
 
 
-PREDICTED = ["predicted"]
+class ImagesForm(BaseModel):
+    """What a model is to see."""
+
+    model: ModelField
+    images: list[UploadFile] = Field(
+        min_length=1, description="One to 64 files: PNG, JPEG or DICOM (each frame is answered)."
+    )
 
 
-async def wish_of(
-    method: Annotated[
-        str, Form(description="An explanation method of the model; its `default_explanation` where left out.")
-    ] = "",
-    target: Annotated[
-        list[str],
-        Form(description="`predicted`, `all`, or a class: one for all files, or one for each, in order."),
-    ] = PREDICTED,
-    against: Annotated[
-        str | None, Form(description="A class name: why the target and not this class? The maps show the difference.")
-    ] = None,
-    overlay: Annotated[bool, Form(description="Add a picture with the evidence over the image.")] = False,
-    picture: Annotated[
-        Picture, Form(description="Format of the overlay: WebP and JPEG are smaller, and lose a little.")
-    ] = "png",
-    saliency: Annotated[
-        Encoding, Form(description="How the maps are written: rows of numbers, or base64 of little-endian values.")
-    ] = "numbers",
-    baseline: Annotated[Baseline, Form(description="What takes the place of hidden pixels.")] = "blur",
-    budget: Annotated[
-        int | None,
-        Form(
-            ge=1,
-            le=100_000,
-            description="Most images that may go through the model to explain one; each method has a default.",
-        ),
-    ] = None,
-    deadline_ms: Annotated[
-        int | None,
-        Form(ge=1, le=86_400_000, description="End with what there is after so many milliseconds of explaining."),
-    ] = None,
-    seed: Annotated[int, Form(ge=0, le=2**32 - 1, description="Of everything random.")] = 0,
-) -> Wish:
-    """The form fields of an explanation, as what the pipeline takes."""
-    options = Options(baseline=baseline, budget=budget, deadline_ms=deadline_ms, seed=seed)
-    return Wish(method, tuple(target), against, overlay, picture, saliency, options)
+class WishForm(BaseModel):
+    """What is to be explained."""
+
+    method: str = Field("", description="An explanation method of the model; its `default_explanation` where left out.")
+    target: list[str] = Field(
+        ["predicted"], description="`predicted`, `all`, or a class: one for all files, or one for each, in order."
+    )
+    against: str | None = Field(
+        None, description="A class name: why the target and not this class? The maps show the difference."
+    )
+    overlay: bool = Field(False, description="Add a picture with the evidence over the image.")
+    picture: Picture = Field("png", description="Format of the overlay: WebP and JPEG are smaller, and lose a little.")
+    saliency: Encoding = Field(
+        "numbers", description="How the maps are written: rows of numbers, or base64 of little-endian values."
+    )
+    baseline: Baseline = Field("blur", description="What takes the place of hidden pixels.")
+    budget: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Most images that may go through the model to explain one; each method has a default.",
+    )
+    deadline_ms: int | None = Field(
+        None, ge=1, le=86_400_000, description="End with what there is after so many milliseconds of explaining."
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Of everything random.")
+
+    def wish(self) -> Wish:
+        """As the pipeline takes it."""
+        options = Options(baseline=self.baseline, budget=self.budget, deadline_ms=self.deadline_ms, seed=self.seed)
+        return Wish(self.method, tuple(self.target), self.against, self.overlay, self.picture, self.saliency, options)
 
 
-async def deadline_of(
+class ExplainForm(WishForm, ImagesForm):
+    """What is to be explained of which images."""
+
+
+async def deadline_of(  # a coroutine though it waits for nothing: FastAPI runs plain functions in threads
     request: Request,
     _milliseconds: Annotated[
         int | None,
@@ -104,7 +111,7 @@ async def deadline_of(
     return request.state.deadline
 
 
-async def read_uploads(request: Request, model: str, images: list[UploadFile]) -> list[Upload]:
+async def read_uploads(request: Request, model: str, images: Sequence[UploadFile]) -> list[Upload]:
     """The files, as they were sent to be seen by a model that there is."""
     uploads = [Upload(image.filename or f"image-{number}", await image.read()) for number, image in enumerate(images)]
     note_model(request, model, pipeline_of(request).registry.version(model))

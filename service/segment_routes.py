@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import FastAPI, Form, Request
+from fastapi import FastAPI, Request
+from pydantic import Field
 from starlette.responses import Response
 
 from service.checking import check_count
 from service.examples import SEGMENT_EXAMPLE
-from service.forms import PROBLEMS, DeadlineField, ImagesField, ModelField, pipeline_of, read_uploads
+from service.forms import FORM, PROBLEMS, DeadlineField, ImagesForm, pipeline_of, read_uploads
 from service.observability.stages import observe_received, stage
 from service.schemas import SegmentationResult
 from service.segmentation import METHOD, segment
+
+
+class SegmentForm(ImagesForm):
+    """What is to be outlined in which images."""
+
+    mask: bool = Field(False, description="Add the mask as a PNG: 255 inside, the size of the source image.")
 
 
 def add_segment_routes(api: FastAPI) -> None:
@@ -25,20 +32,14 @@ def add_segment_routes(api: FastAPI) -> None:
         responses={200: {"content": {"application/json": {"example": SEGMENT_EXAMPLE}}}, **PROBLEMS},
     )
     async def outline(  # pyright: ignore[reportUnusedFunction] - the route keeps it
-        request: Request,
-        model: ModelField,
-        images: ImagesField,
-        mask: Annotated[
-            bool, Form(description="Add the mask as a PNG: 255 inside, the size of the source image.")
-        ] = False,
-        deadline: DeadlineField = None,
+        request: Request, form: Annotated[SegmentForm, FORM], deadline: DeadlineField
     ) -> Response:
-        pipeline = pipeline_of(request)
+        pipeline, model = pipeline_of(request), form.model
         pipeline.registry.segmenter(model)
-        check_count(pipeline.settings, len(images))
-        uploads = await read_uploads(request, model, images)
+        check_count(pipeline.settings, len(form.images))
+        uploads = await read_uploads(request, model, form.images)
         observe_received(model, METHOD)
-        result = await segment(pipeline, request.state.request_id, model, uploads, mask=mask, deadline=deadline)
+        result = await segment(pipeline, request.state.request_id, model, uploads, mask=form.mask, deadline=deadline)
         with stage("encode", model, METHOD):
             body = result.model_dump_json()
         return Response(body, media_type="application/json")

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from service.access.holding import holder_of, sight_of
-from service.composing import Wish
-from service.forms import PROBLEMS, ImagesField, ModelField, pipeline_of, read_uploads, wish_of
+from service.forms import FORM, PROBLEMS, ExplainForm, pipeline_of, read_uploads
 from service.jobs.store import Job, JobStore
 from service.jobs.worker import JobWorker, request_of
 from service.schemas import JobAnswer, Problem, Result
@@ -29,12 +28,12 @@ def add_job_routes(api: FastAPI) -> None:
         responses=PROBLEMS,
         summary="Explain in the background: answers a job",
     )
-    async def create(
-        request: Request, model: ModelField, images: ImagesField, wish: Annotated[Wish, Depends(wish_of)]
-    ) -> Response:
-        pipeline_of(request).check(model, len(images), wish, inline=False)
-        files = [(upload.name, upload.content) for upload in await read_uploads(request, model, images)]
-        job = await anyio.to_thread.run_sync(_store(request).add, request_of(model, wish), files, holder_of(request))
+    async def create(request: Request, form: Annotated[ExplainForm, FORM]) -> Response:
+        wish = form.wish()
+        pipeline_of(request).check(form.model, len(form.images), wish, inline=False)
+        files = [(upload.name, upload.content) for upload in await read_uploads(request, form.model, form.images)]
+        asked = request_of(form.model, wish)
+        job = await anyio.to_thread.run_sync(_store(request).add, asked, files, holder_of(request))
         _worker(request).start()
         headers = {"Location": f"{_PATH}/{job.id}", "Retry-After": "1"}
         return Response(_answer(job).model_dump_json(), 202, headers, "application/json")
