@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from io import BytesIO
 
 import cv2
 import numpy as np
+from PIL import Image
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -70,6 +72,7 @@ def parts_of(device: str, repeats: int = 100) -> dict[str, float]:
     parts: dict[str, Callable[[], object]] = {
         "form": lambda: asyncio.run(_form(body)),
         "inflate": lambda: read_frames(uploads()[MODALITY][0].content, "image"),
+        "inflate by Pillow": lambda: np.asarray(Image.open(BytesIO(uploads()[MODALITY][0].content))),
         "read DICOM": lambda: read_frames(dicom_uploads()[MODALITY][0].content, "image"),
         "prepare": lambda: prepare(frame, manifest.preprocessing),
         "explain": explain,
