@@ -22,7 +22,7 @@ from service.observability import logger
 from service.pipeline import Pipeline
 from service.settings import Settings
 from tests.bright import write_bundle_into
-from tests.fuzz.child import names_in
+from tests.fuzz.reading import names_in
 from tests.fuzz.seeds import synthetic
 
 DOORS = ("multipart", "zip", "queue", "predict", "explain")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGET = "tests.fuzz.child:read"
+TARGET = "tests.fuzz.reading:read"
 PATIENCE = 5.0  # seconds a file
 _START = 120.0  # seconds
 
