@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,23 +64,38 @@ def test_any_other_does_not(asked):
         check_local(asked)
 
 
-@pytest.mark.server
-@pytest.mark.parametrize("where", [["--host", EVERYWHERE], []])
-def test_the_service_refuses_to_start_where_others_could_ask(where, tmp_path):
-    """It never listens; without a host BentoML would, at every address."""
-    port = free_port()
+WHERE = {"everywhere": ["--host", EVERYWHERE], "nowhere said": []}
+
+
+@pytest.fixture(scope="module")
+def starting() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Both at once: each takes seconds."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RADIOLUCENT_")}
-    command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent", "--port", str(port), *where]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment | {"BENTOML_DO_NOT_TRACK": "True"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 1, done.stderr
-    assert "would listen on 0.0.0.0" in done.stderr
-    assert "RADIOLUCENT_KEYS" in done.stderr
-    assert "Traceback" not in done.stderr
+    command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent"]
+    begun = {
+        name: subprocess.Popen(
+            [*command, "--port", str(free_port()), *where],
+            cwd=ROOT,
+            env=environment | {"BENTOML_DO_NOT_TRACK": "True"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, where in WHERE.items()
+    }
+    yield begun
+    for process in begun.values():
+        with process:
+            process.kill()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("where", WHERE)
+def test_the_service_refuses_to_start_where_others_could_ask(where, starting):
+    """It never listens; without a host BentoML would, at every address."""
+    process = starting[where]
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "would listen on 0.0.0.0" in said
+    assert "RADIOLUCENT_KEYS" in said
+    assert "Traceback" not in said
