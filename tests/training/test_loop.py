@@ -5,15 +5,21 @@ import csv
 import numpy as np
 import pytest
 import torch
+from networks import ShortOculusNet
 
 from service.types import PreprocessingSpec
 from training.checkpoint import load_checkpoint, load_network, save_checkpoint
 from training.config import DataConfig, StageConfig, TeacherConfig, TrainConfig
 from training.datasets.prepared import Prepared
 from training.loop import make_fabric, train
-from training.models import build
+from training.models import NETWORKS, build
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def short_network(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "oculusnet", ShortOculusNet)  # how deep it is does not matter to the loop
 
 
 def small_config(tmp_path, **changes) -> TrainConfig:
