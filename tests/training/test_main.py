@@ -1,10 +1,12 @@
-"""The command line, as processes."""
+"""The command line."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,14 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from training.__main__ import main
+
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "training", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    """As a process would end; an interpreter of its own is started where its imports or its processes matter."""
+    with redirect_stdout(StringIO()) as said, redirect_stderr(StringIO()) as complained:
+        status = main([*map(str, arguments)])
+    return subprocess.CompletedProcess(arguments, status, said.getvalue(), complained.getvalue())
 
 
 @pytest.fixture
@@ -82,8 +88,6 @@ def wrong_inputs(root: Path) -> list[tuple[list[str | Path], str]]:
 
 
 def test_wrong_input_is_one_line_and_status_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from training.__main__ import main
-
     for arguments, message in wrong_inputs(tmp_path):
         assert main([str(argument) for argument in arguments]) == 2
         error = capsys.readouterr().err
@@ -93,8 +97,6 @@ def test_wrong_input_is_one_line_and_status_two(tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.parametrize("option", [["--test", "1.5"], ["--validation", "0"], ["--guard", "-1"]])
 def test_shares_and_guard_are_checked(option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from training.__main__ import main
-
     with pytest.raises(SystemExit, match="2"):
         main(["data", "split", str(tmp_path), str(tmp_path / "s.json"), *option])
     assert option[0] in capsys.readouterr().err
