@@ -24,7 +24,7 @@ def test_a_head_learns_shapley_values_that_it_was_never_shown():
     head = ShapleyHead(6, 2, 7)
     train, validation = additive_game(256, 0)[0], additive_game(64, 1)[0]
     before = unexplained(head, validation)
-    history = train_head(head, train, validation, epochs=30)
+    history = train_head(head, train, validation, epochs=20)
     assert min(history) < 0.05 * before
     held_out, worth = additive_game(32, 2)
     with torch.inference_mode():
