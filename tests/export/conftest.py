@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from networks import CLASSES, SIZE, ShortOculusNet, engine_of, lively
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -19,12 +18,15 @@ from export.graph import Fused, fuse_network
 from export.onnx_file import to_onnx
 from service.engine import Engine
 from training.__main__ import main as training
+from training.checkpoint import load_network
+from training.models import NETWORKS
+from training.models.network import Network
 
 
 @pytest.fixture(scope="session")
-def network() -> ShortOculusNet:
-    torch.manual_seed(0)
-    return lively(ShortOculusNet(len(CLASSES)))
+def network(finished_run) -> Network:
+    """The one that the commands export, so that it is traced once."""
+    return load_network(finished_run / "last.pt")[0]
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +35,13 @@ def fused(network) -> Fused:
 
 
 @pytest.fixture(scope="session")
-def graph(fused) -> onnx.ModelProto:
-    return to_onnx(fused.module, SIZE, fused.module.names)
+def graph(fused, tracing) -> onnx.ModelProto:
+    return tracing[0](fused.module, SIZE, fused.module.names)
 
 
 @pytest.fixture(scope="session")
-def engine(graph, fused) -> Engine:
-    return engine_of(graph, gradient_graph(fused.module, SIZE))
+def engine(graph, fused, tracing) -> Engine:
+    return engine_of(graph, tracing[1](fused.module, SIZE))
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +50,7 @@ def images() -> np.ndarray:
 
 
 CONFIG = """
-network = "oculusnet"
+network = "short_oculusnet"
 classes = ["CNV", "DME", "DRUSEN", "NORMAL"]
 healthy = ["NORMAL"]
 batch = 8
@@ -76,8 +78,16 @@ def write_scans(root: Path) -> None:
             Image.fromarray(scan.astype(np.uint8)).save(root / label / f"{label}-{number * 100 + patient}-1.png")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_network() -> Iterator[None]:
+    """For the commands, which trace it: that takes most of the time here, and as long as there are layers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "short_oculusnet", lambda classes: lively(ShortOculusNet(classes)))
+        yield
+
+
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory) -> Path:
+def finished_run(short_network, tmp_path_factory) -> Path:
     """A run, trained and evaluated by the commands that people use."""
     root = tmp_path_factory.mktemp("finished")
     write_scans(root / "data")
@@ -91,7 +101,10 @@ def finished_run(tmp_path_factory) -> Path:
     return root / "run"
 
 
-def traced_once(trace, parts: Callable[[nn.Module], list[nn.Module]]):
+Trace = Callable[..., onnx.ModelProto]
+
+
+def traced_once(trace: Trace, parts: Callable[[nn.Module], list[nn.Module]]) -> Trace:
     """Tracing takes seconds, and gives the same for the same weights: each network is traced once for all tests."""
     known: dict[str, onnx.ModelProto] = {}
 
@@ -111,15 +124,15 @@ def traced_once(trace, parts: Callable[[nn.Module], list[nn.Module]]):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def tracing() -> Iterator[None]:
-    """What the commands trace; tests of tracing itself call it directly."""
+def tracing() -> Iterator[tuple[Trace, Trace]]:
+    """What the commands and the fixtures trace: graphs, and those of gradients."""
     graphs = traced_once(to_onnx, lambda module: [module])
     gradients = traced_once(gradient_graph, lambda module: [module.body, module.tail])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("export.writer.to_onnx", graphs)
         patch.setattr("export.extend.to_onnx", graphs)
         patch.setattr("export.writer.gradient_graph", gradients)
-        yield
+        yield graphs, gradients
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def test_an_explainer_a_float16_graph_and_the_measured_quality_are_added(bundle_
     images = phantoms(64, 5)
     expected = open_engine(before, device="cpu").run(images)
     torch.manual_seed(0)
-    head = new_head(build("oculusnet", 4), before.manifest)
+    head = new_head(build(before.manifest.provenance.network, 4), before.manifest)
     torch.save(head.state_dict(), tmp_path / "explainer.pt")
     figures = {"default": "layercam", "methods": {"layercam": {"deletion": {"value": 0.25, "low": 0.1, "high": 0.4}}}}
     (tmp_path / "quality.json").write_text(json.dumps(figures))
