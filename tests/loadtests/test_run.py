@@ -14,6 +14,7 @@ import pytest
 from bright import write_bundle_into
 
 from benchmarks.served import started
+from loadtests.__main__ import main as load
 from loadtests.report import FILES, main
 from loadtests.scrape import parse
 from loadtests.serving import NothingMeasured, check_key, use_key
@@ -62,11 +63,6 @@ least = 5
 KEY, RECORD = make_key("load", ("explain", "metrics"), None, "")
 
 
-def loaded(out, *arguments, key=KEY):
-    command = [sys.executable, "-m", "loadtests", "--out", str(out), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"RADIOLUCENT_LOAD_KEY": key}, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     """A service that wants a key."""
@@ -91,12 +87,13 @@ def test_a_distributed_run_ends_with_a_verdict_and_a_report(url, tmp_path):
     (tmp_path / "objectives.toml").write_text(OBJECTIVES.format(bad_input=60000))
     (tmp_path / "key").write_text(f"{KEY}\n")
     out = tmp_path / "report"
-    run = loaded(
-        *(out, "--key", str(tmp_path / "key"), "--url", url, "--users", "12", "--seconds", "6"),
+    command = [
+        *(sys.executable, "-m", "loadtests", "--out", str(out)),
+        *("--key", str(tmp_path / "key"), "--url", url, "--users", "12", "--seconds", "6"),
         *("--processes", "2", "--port", str(free_port())),
         *("--mix", str(tmp_path / "mix.toml"), "--objectives", str(tmp_path / "objectives.toml"), "--shape", "steps"),
-        key="",
-    )
+    ]
+    run = subprocess.run(command, cwd=ROOT, env=os.environ | {"RADIOLUCENT_LOAD_KEY": ""}, capture_output=True)
     assert run.returncode == 0, run.stdout.decode() + run.stderr.decode() + (out / "locust.txt").read_text()
     assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "locust.txt"])
 
@@ -127,19 +124,18 @@ def test_a_distributed_run_ends_with_a_verdict_and_a_report(url, tmp_path):
 
 
 @pytest.mark.server
-def test_a_missed_objective_is_status_one_and_an_impossible_mix_status_two(url, tmp_path):
+def test_a_missed_objective_is_status_one_and_an_impossible_mix_status_two(url, tmp_path, monkeypatch, capsys):
     (tmp_path / "mix.toml").write_text("[bad_input]\nweight = 2\nthink_s = [0, 0.1]\n")
     (tmp_path / "objectives.toml").write_text(
         'warm_up_s = 0\nleast_requests = 1\n[latency."bad input"]\np95_ms = 0.001\nleast = 1\n'
     )
     files = ["--mix", str(tmp_path / "mix.toml"), "--objectives", str(tmp_path / "objectives.toml")]
-    run = loaded(tmp_path / "a", "--url", url, "--seconds", "2", *files)
-    assert run.returncode == 1, run.stderr
-    assert b"bad input, p95" in run.stdout
+    monkeypatch.setenv("RADIOLUCENT_LOAD_KEY", KEY)
+    assert load(["--out", str(tmp_path / "a"), "--url", url, "--seconds", "2", *files]) == 1
+    assert "bad input, p95" in capsys.readouterr().out
 
     (tmp_path / "mix.toml").write_text('[reading_room]\nweight = 1\nthink_s = [0, 0]\nmethods = ["no-such-method"]\n')
-    run = loaded(tmp_path / "b", "--url", url, "--seconds", "3", *files)
-    assert run.returncode == 2
+    assert load(["--out", str(tmp_path / "b"), "--url", url, "--seconds", "3", *files]) == 2
     assert "no model offers any of no-such-method" in (tmp_path / "b" / "locust.txt").read_text()
 
 
@@ -154,10 +150,10 @@ def test_without_its_key_nothing_is_measured_and_the_reason_is_told(url, tmp_pat
         use_key(Namespace(key=tmp_path / "none"))
 
 
-def test_what_cannot_be_used_is_status_two(tmp_path):
+def test_what_cannot_be_used_is_status_two(tmp_path, capsys):
     (tmp_path / "mix.toml").write_text("")
-    run = loaded(tmp_path / "a", "--mix", str(tmp_path / "mix.toml"))
-    assert (run.returncode, b"no kind of user comes" in run.stderr) == (2, True)
+    assert load(["--out", str(tmp_path / "a"), "--mix", str(tmp_path / "mix.toml")]) == 2
+    assert "no kind of user comes" in capsys.readouterr().err
 
 
 def test_metrics_are_read_by_name_whatever_their_labels():
