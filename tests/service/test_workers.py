@@ -126,6 +126,7 @@ from pathlib import Path
 from service.jobs.store import JobStore
 from service.reader_study.rows import open_database
 from service.studies.store import StudyStore
+print(flush=True)
 sys.stdin.readline()
 JobStore(sys.argv[1], lease=5, ttl=60, limit=9)
 StudyStore(sys.argv[1], Path(sys.argv[2]), lease=5, ttl=60, limit=9)
@@ -135,12 +136,14 @@ open_database(sys.argv[1])
 
 def test_workers_that_start_together_make_the_tables_together(database, tmp_path):
     command = [sys.executable, "-c", STORES, database, str(tmp_path / "studies")]
-    workers = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(6)]
-    time.sleep(2)  # for their imports: the race is closest then
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    workers = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(6)]
     for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write(b"\n")
-        worker.stdin.flush()
+        worker.stdout.readline()  # all have imported: the race is closest then
+    for worker in workers:
+        with contextlib.suppress(BrokenPipeError):  # one that has ended is heard of below
+            worker.stdin.write(b"\n")
+            worker.stdin.flush()
     assert [worker.communicate(timeout=60)[1].decode()[-300:] for worker in workers] == [""] * 6
     assert [worker.returncode for worker in workers] == [0] * 6
 
@@ -227,7 +230,8 @@ def test_two_workers_share_weights_port_and_jobs_and_one_that_is_killed_is_repla
     everywhere = listening(first) & listening(second)
 
     image = png(np.full((64, 64), 80, np.uint8))
-    form = {"data": {"model": BRAIN.name, "method": "occlusion"}, "files": {"images": ("a.png", image)}}
+    asked = {"model": BRAIN.name, "method": "occlusion", "budget": "64"}  # seconds: it is not done before the kill
+    form = {"data": asked, "files": {"images": ("a.png", image)}}
     location = httpx.post(f"{service.address}/v1/explanations", timeout=30, **form).headers["Location"]
     (victim,) = [worker for worker in (first, second) if listening(worker) > everywhere]
     ports = listening(victim)
