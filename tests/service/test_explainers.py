@@ -19,7 +19,7 @@ from service.settings import SHIPPED_MODELS
 BUNDLE = read_bundle(SHIPPED_MODELS / "retinal-oct-oculusnet")
 MANIFEST = BUNDLE.manifest
 NAMES = list(offered(MANIFEST))
-BUDGETS = {"shap": 40, "kernelshap": 80, "rise": 40, "lime": 40, "integrated_gradients": 6, "occlusion": 36}
+BUDGETS = {"shap": 20, "kernelshap": 80, "rise": 16, "lime": 16, "integrated_gradients": 4, "occlusion": 16}
 LINEAR = {
     "gradcam",
     "hirescam",
