@@ -27,6 +27,7 @@ import anyio.to_thread
 import bentoml
 import click
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.server.http import traffic
 from bentoml._internal.utils import circus
 
 from service.access.door import check_door
@@ -48,8 +49,8 @@ from service.workers import cores_here, count_workers, cuda_devices, device_of, 
 
 if TYPE_CHECKING:
     from circus.watcher import Watcher
+    from starlette.types import ASGIApp
 
-_SPARE_S = 30.0  # after our own limit, which answers in our words (`service.edge.Guard`), BentoML's ends a request
 _LOOK_S = 1.0  # between the supervisor's looks after its workers
 
 
@@ -68,6 +69,19 @@ def look_after_workers() -> None:
 
     if make.__module__ != __name__:
         circus.create_standalone_arbiter = make_watchful
+
+
+def drop_time_limit() -> None:
+    """Have BentoML leave a request's time to us (`service.edge.Guard`): it cannot be told to.
+
+    Its limit keeps a kilobyte of every request until the limit is over, answered or not.
+    """
+    assert traffic.TimeoutMiddleware  # noqa: S101 - where it has another name, this does nothing
+    traffic.TimeoutMiddleware = _unlimited  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _unlimited(app: ASGIApp, timeout: float) -> ASGIApp:
+    return app
 
 
 def _version() -> str:
@@ -101,6 +115,7 @@ def _check_door() -> None:
 _check_door()
 use_connections()
 look_after_workers()
+drop_time_limit()
 api = make_api(_version())
 _SETTINGS, _CORES, _DEVICES = Settings(), cores_here(), cuda_devices(os.environ)
 _WORKERS = count_workers(_SETTINGS, _DEVICES, _CORES)
@@ -113,7 +128,6 @@ if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's
 @bentoml.service(
     name="radiolucent",
     workers=_WORKERS,
-    traffic={"timeout": _SETTINGS.answer_s + _SPARE_S},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
     tracing={"excluded_urls": ".*"},

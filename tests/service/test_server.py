@@ -132,3 +132,14 @@ def test_the_service_process_holds_no_training_framework():
     code = f"import sys, service.app; print([m for m in {names} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_request_is_kept_until_a_time_limit_of_bentoml_is_over():
+    code = (
+        "from service.app import Radiolucent; app = Radiolucent.to_asgi(is_main=True); "
+        "print([each.cls.__name__ for each in app.user_middleware])"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Observed" in done.stdout
+    assert "TimeoutMiddleware" not in done.stdout
