@@ -96,7 +96,7 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(engine, method)
         assert not np.array_equal(one, explain(engine, method, IMAGES[:1], seed=6)[0][0].values)
 
 
-@pytest.mark.parametrize("method", LINEAR)
+@pytest.mark.parametrize("method", sorted(LINEAR))
 def test_a_contrast_is_the_difference_where_the_method_is_linear_in_the_logits(engine, method):
     names = MANIFEST.class_names
     a, b = (explain(engine, method, IMAGES[:1], target=name)[0][0].values for name in names[:2])
