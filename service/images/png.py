@@ -1,4 +1,4 @@
-"""Plain PNG files, decoded by image-rs: to the pixels that Pillow gives, in a third to two thirds of its time.
+"""Plain PNG files, decoded by image-rs: to the pixels that Pillow gives, sooner (docs/http-efficiency.md).
 
 Pillow undoes PNG's filters (ISO/IEC 15948 9.4) with a branch for every sample. The decoder here holds Python's lock
 meanwhile, so it is given what takes some milliseconds; everything else, and all that it refuses, is Pillow's, which
