@@ -139,7 +139,8 @@ def test_jpeg_2000_of_65535_layers_is_ended_and_the_next_one_is_read(bomb):
     assert frame.pixels.shape == (2048, 2048)
 
 
-def test_jpeg_2000_that_asks_for_memory_gets_none():
+def test_jpeg_2000_that_asks_for_memory_gets_none(monkeypatch):
+    monkeypatch.setattr(decoder_process, "_PATIENCE", 60.0)  # a slow machine needs seconds to ask for so much
     codestream = _jpeg_2000(2048)
     start = codestream.find(b"\xff\x52")
     length = int.from_bytes(codestream[start + 2 : start + 4], "big")
