@@ -74,7 +74,7 @@ def look_after_workers() -> None:
 def drop_time_limit() -> None:
     """Have BentoML leave a request's time to us (`service.edge.Guard`): it cannot be told to.
 
-    Its limit keeps a kilobyte of every request until the limit is over, answered or not.
+    Its limit keeps what belongs to a request until the limit is over, answered or not.
     """
     assert traffic.TimeoutMiddleware  # noqa: S101 - where it has another name, this does nothing
     traffic.TimeoutMiddleware = _unlimited  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,8 +1,7 @@
 """Plain PNG files, decoded by image-rs: to the pixels that Pillow gives, sooner (docs/http-efficiency.md).
 
-Pillow undoes PNG's filters (ISO/IEC 15948 9.4) with a branch for every sample. The decoder here holds Python's lock
-meanwhile, so it is given what takes some milliseconds; everything else, and all that it refuses, is Pillow's, which
-also says what is wrong with a file.
+The decoder holds Python's lock meanwhile, so it is given small images only; everything else, and all that it refuses,
+is Pillow's, which also says what is wrong with a file.
 """
 
 from __future__ import annotations
@@ -39,7 +38,8 @@ def read_plain(content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
         content: the whole file.
 
     Returns:
-        `[H, W]` uint8 or uint16, `[H, W, 3]` uint8; None where the file is not plain, large or damaged.
+        Grey `[H, W]` uint8 or uint16, or RGB `[H, W, 3]` uint8, in the file's own range; None where the file is not
+        plain, large or damaged.
     """
     if len(content) < len(SIGNATURE) + _HEAD.size or len(content) > 2 * _MOST_BYTES:
         return None
@@ -58,7 +58,7 @@ def read_plain(content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
 
 def _chunks(content: bytes) -> Iterator[bytes]:
     """Types of the chunks behind the head; an empty one where they do not end, or are too many."""
-    at = len(SIGNATURE) + 13 + _AROUND
+    at = len(SIGNATURE) + _HEAD.size + 4  # its sum
     for _ in range(_MOST_CHUNKS):
         if at + _CHUNK.size > len(content):
             break
