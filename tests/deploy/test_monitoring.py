@@ -14,6 +14,7 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from benchmarks.dashboard import read_panels
+from service import errors
 from service.observability import metrics
 from service.observability.gpu import GpuCollector
 
@@ -70,6 +71,10 @@ def series() -> set[str]:
     for name, kind, _ in described():
         names |= {name + ending for ending in ENDINGS[kind]}
     return names
+
+
+def kinds(root: type[errors.RadiolucentError]) -> set[type[errors.RadiolucentError]]:
+    return {root, *(leaf for child in root.__subclasses__() for leaf in kinds(child))}
 
 
 def unknown(expressions: list[str], known: set[str]) -> set[str]:
@@ -144,3 +149,15 @@ def test_durations_have_buckets_from_a_millisecond_to_a_minute():
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase) and metric.describe()[0].name.endswith("_seconds"):
             assert (metric._kwargs["buckets"][0], metric._kwargs["buckets"][-1]) == (0.001, 60.0)
+
+
+def test_every_fault_that_is_not_the_callers_raises_the_alarm():
+    (counted,) = [rule["expr"] for rule in rules() if rule.get("record") == "job:radiolucent_faults:rate5m"]
+    pattern = re.search(r'kind=~"([^"]+)"', str(counted))
+    assert pattern
+    ours = {each.kind for each in kinds(errors.RadiolucentError) if each.status >= 500}
+    overload_and_deadlines = {errors.Overloaded, errors.DeadlinePassed, errors.DeadlineTooShort, errors.Cancelled}
+    at_start = {errors.RulesError, errors.AccessError}  # there is no service then
+    expected = ours - {each.kind for each in overload_and_deadlines | at_start}
+    every = {each.kind for each in kinds(errors.RadiolucentError)} | {"audit", "http"}
+    assert {kind for kind in every if re.fullmatch(pattern[1], kind)} == expected | {"audit"}
