@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import struct
 import sys
 from importlib import import_module
@@ -22,7 +23,11 @@ _SAMPLE_MEMORY = 24  # for each sample of the frame: OpenJPEG keeps some as 32 b
 
 
 def main() -> None:
-    """Decode until standard input ends."""
+    """Decode until standard input ends.
+
+    Who stops the service tells its children, too (BentoML's supervisor does), and what was accepted is still decoded.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the patient's image
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     gdcm, openjpeg = import_module("gdcm"), import_module("openjpeg.utils")

@@ -88,6 +88,15 @@ def test_a_process_that_was_killed_while_idle_costs_no_frame(lossless):
     assert decode(frame, described)
 
 
+def test_a_graceful_stop_leaves_it_to_the_service_to_end_it(lossless):
+    frame, described, _ = lossless
+    decode(frame, described)
+    child = decoder_process._idle[0]
+    child._process.send_signal(signal.SIGTERM)
+    assert decode(frame, described)
+    assert decoder_process._idle == [child]
+
+
 def test_threads_have_a_process_each(lossless):
     frame, described, _ = lossless
     found: list[bytes] = []
