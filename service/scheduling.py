@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from service.engine import Engine, Stop, Stopped
@@ -160,6 +160,9 @@ class Lane(Executor):
 class Waiting:
     """A model whose every answer waits for its turn; for use in threads other than the engine's.
 
+    Attributes:
+        waited: seconds that its calls have waited for their turn, so far.
+
     Args:
         model: what answers.
         lane: where its calls line up.
@@ -172,6 +175,7 @@ class Waiting:
 
     def __init__(self, model: Engine, lane: Lane, cancelled: Callable[[], bool], end: float | None = None) -> None:
         self._model, self._lane, self._cancelled, self._end = model, lane, cancelled, end
+        self.waited = 0.0
 
     def run(self, images: Grey8, more: Collection[str] = ()) -> Outputs:
         """See `Engine.run`."""
@@ -188,4 +192,14 @@ class Waiting:
     def _in_turn(self, call: Callable[[Stop], T]) -> T:
         if self._cancelled():
             raise Cancelled
-        return self._lane.submit_stoppable(call, self._end).result()
+        asked, begun = perf_counter(), 0.0
+
+        def timed(stop: Stop) -> T:
+            nonlocal begun
+            begun = perf_counter()
+            return call(stop)
+
+        try:
+            return self._lane.submit_stoppable(timed, self._end).result()
+        finally:
+            self.waited += begun - asked

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 
@@ -19,7 +20,9 @@ from service.dicom_results import Options as ResultOptions
 from service.errors import TooSlow, UnknownTarget
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Options, Question, run_together
+from service.observability import BATCH_IMAGES, EVALUATIONS, IMAGES, QUEUE_SECONDS
 from service.observability.drift import observe_prediction
+from service.observability.stages import observe_stages, stage
 from service.prediction import energy, predict
 from service.preprocessing import prepare
 from service.registry import Model, Registry
@@ -127,8 +130,11 @@ def answer_studies(
 
             answers.append(answer_series(series, model, wish, view(model), told))
             done += len(series.slices)
-        results = tuple(make_results(answer, wish.kinds, wish.making) for answer in answers)
-        yield SeriesResult(series, selection, tuple(answers), results)
+        results: list[Results] = []
+        for answer in answers:
+            with stage("encode", answer.manifest.id, answer.method):
+                results.append(make_results(answer, wish.kinds, wish.making))
+        yield SeriesResult(series, selection, tuple(answers), tuple(results))
     progress(1.0)
 
 
@@ -160,21 +166,28 @@ def answer_series(
         view: the model, waiting for its turn.
         progress: told the share done, 0..1.
     """
+    start = perf_counter()
     manifest = model.bundle.manifest
     method = find_method(wish.method or manifest.default_explanation, manifest)
     items = [prepare(one.frame, manifest.preprocessing) for one in series.slices]
     slow = 0.0 if method.budget == 0 else 1.0  # the share of the work that explaining is
     outputs: list[Outputs] = []
-    for start in range(0, len(items), _BATCH):
-        pixels = np.stack([item.pixels for item in items[start : start + _BATCH]])[..., np.newaxis]
+    prepared, waited = perf_counter(), view.waited
+    for first in range(0, len(items), _BATCH):
+        pixels = np.stack([item.pixels for item in items[first : first + _BATCH]])[..., np.newaxis]
+        before = view.waited
         found = view.run(pixels, method.outputs)
+        BATCH_IMAGES.labels(manifest.id).observe(len(pixels))
+        for _ in pixels:
+            QUEUE_SECONDS.labels(manifest.id).observe(view.waited - before)
         outputs += [found.row(row) for row in range(len(pixels))]
         progress(len(outputs) / len(items) * (1 - slow * 0.9))
+    computed, waited = perf_counter(), view.waited - waited
     pooled = pool(np.stack([each.logits for each in outputs]), manifest)
     (target,) = targets(wish.target, None, explained_label(pooled, manifest), manifest)
     saliency: list[Attribution] = []
-    for start in range(0, len(items), _BATCH):
-        questions = _questions(items[start : start + _BATCH], outputs[start : start + _BATCH], target)
+    for first in range(0, len(items), _BATCH):
+        questions = _questions(items[first : first + _BATCH], outputs[first : first + _BATCH], target)
         saliency += [found for (found,) in run_together(method, questions, view, wish.options)]
         progress(1 - slow * 0.9 * (1 - len(saliency) / len(items)))
     volume = [
@@ -188,6 +201,15 @@ def answer_series(
     for each, one in zip(outputs, slices, strict=True):
         made = one.prediction
         observe_prediction(manifest.id, made.label, made.probabilities[made.label], energy(each.logits))
+    timing = {
+        "decode": prepared - start,
+        "queue": waited,
+        "inference": computed - prepared - waited,
+        "explanation": perf_counter() - computed,
+    }
+    observe_stages(manifest.id, method.name, start, timing)
+    IMAGES.labels(manifest.id, method.name, "ok").inc(len(slices))
+    EVALUATIONS.labels(manifest.id, method.name).inc(sum(each.evaluations for each in saliency))
     return SeriesAnswer(
         series=series,
         manifest=manifest,

@@ -7,9 +7,11 @@ import re
 import socket
 import time
 import uuid
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from threading import Thread
 
 import httpx
@@ -279,3 +281,28 @@ def test_metrics_count_requests_predictions_and_waiting(observed):
     assert more("radiolucent_queue_seconds_count", model="bright") == 2
     assert sample(text, "radiolucent_requests_in_flight") == 1  # the scrape itself
     assert 'radiolucent_predictions_total{label="middle",model="bright"}' in text  # there before the first
+
+
+def test_a_study_is_in_the_metrics_and_the_trace_as_images_are(observed):
+    before = observed.client.get("/metrics").text
+    caller = CALLER.replace("0af7", "0af9")
+    body = BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        for number, ds in enumerate(classic_mr([np.full((SIDE, SIDE), 90, np.uint8)] * 3, "counted")):
+            archive.writestr(str(number), saved(ds))
+    headers = {"Content-Type": "application/zip", "traceparent": caller}
+    answer = observed.client.post("/v1/studies?model=bright", content=body.getvalue(), headers=headers)
+    assert answer.status_code == 200, answer.text
+    text = observed.client.get("/metrics").text
+
+    def more(name: str, **labels: str) -> float:
+        return sample(text, name, **labels) - sample(before, name, **labels)
+
+    assert more("radiolucent_images_total", model="bright", method="gradcam", outcome="ok") == 3
+    assert more("radiolucent_queue_seconds_count", model="bright") == 3
+    assert more("radiolucent_batch_images_sum", model="bright") == 3
+    stages = {"decode", "queue", "inference", "explanation", "encode"}
+    for stage in stages:
+        assert more("radiolucent_stage_seconds_count", stage=stage, model="bright", method="gradcam") == 1
+    names = {span.name for span in observed.collector.trace(caller.split("-")[1], 6)}
+    assert names == {"POST /v1/studies", *stages}
