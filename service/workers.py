@@ -73,6 +73,10 @@ def cuda_devices(environment: Mapping[str, str], driver: Path = Path("/proc/driv
     return tuple(map(str, range(len(list(driver.iterdir()))))) if driver.is_dir() else ()
 
 
-def cores_here() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+def cores_here(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Whole cores that this process may use, at least one; a container's limit (cgroup v2) is one of its time."""
+    cores = len(os.sched_getaffinity(0))
+    if not limit.is_file():
+        return cores
+    quota, period = limit.read_text().split()
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

@@ -22,7 +22,7 @@ from service.bundle import read_bundle
 from service.engine import open_engine
 from service.settings import SHIPPED_MODELS, ScpSettings, Settings
 from service.shared_graphs import forget_graphs, shared_graph
-from service.workers import count_workers, cuda_devices, device_memory, device_of, worker_settings
+from service.workers import cores_here, count_workers, cuda_devices, device_memory, device_of, worker_settings
 from tests.processes import free_port
 
 BRAIN = SHIPPED_MODELS / "brain-mri-resnet50"
@@ -51,6 +51,17 @@ def test_workers_are_as_many_as_set_or_as_the_machine_feeds(workers, device, dev
 def test_a_device_that_nvml_does_not_know_has_no_memory_for_a_second_worker(name):
     assert device_memory(name) == 0
     assert count_workers(Settings(workers="auto"), (name,), 64) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("6400000 100000", 8), (None, 8)],
+)
+def test_a_container_has_the_cores_of_its_limit(limit, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    if limit is not None:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert cores_here(tmp_path / "cpu.max") == expected
 
 
 def test_a_worker_has_its_part_of_the_cores():
