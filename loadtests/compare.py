@@ -9,9 +9,9 @@ Student's t with one degree of freedom less than the shorter side has blocks, an
 % (Bonferroni).
 
 It is a regression where the whole interval is on the slow side of 1 and the change is at least the tolerance; more
-wrong answers are one, too. Blocks of one run know nothing of what differs between runs (a neighbour on the machine):
-where that matters, run A and B in turn several times and give all of them. The status is 1 for a regression, 2 where
-the results cannot be compared.
+wrong answers are one, too, and so is a larger share that is put off. Blocks of one run know nothing of what differs
+between runs (a neighbour on the machine): where that matters, run A and B in turn several times and give all of them.
+The status is 1 for a regression, 2 where the results cannot be compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import fisher_exact, t
+from scipy.stats import fisher_exact, mannwhitneyu, t
 
 from loadtests.mix import FileError
 from loadtests.objectives import GOOD
@@ -161,6 +161,23 @@ def more_wrong(before: Blocks, after: Blocks) -> str | None:
     return f"wrong answers: {sum(counts[1])} of {len(counts[1])}, before {sum(counts[0])} of {len(counts[0])}"
 
 
+def more_shed(before: Blocks, after: Blocks, tolerance: float) -> str | None:
+    """What to say where B puts off a larger share than A, beyond the tolerance and what chance explains.
+
+    Requests of the same moment are put off together, so that the shares of blocks are compared and not single requests
+    (Mann and Whitney, 1947; one-sided, 1 %).
+    """
+    shares = [
+        [sum(s.outcome == "shed" for s in block) / len(block) for block in blocks if block]
+        for blocks in (before, after)
+    ]
+    first, second = map(_mean, map(np.asarray, shares))
+    tested: Any = mannwhitneyu(shares[1], shares[0], alternative="greater")
+    if second - first < tolerance or tested.pvalue >= 0.01:
+        return None
+    return f"put off: {second:.1%}, before {first:.1%}"
+
+
 def read_side(paths: Sequence[Path], block_s: float) -> tuple[dict[str, Any], Blocks]:
     """Options of the first result of a side, and the blocks of all, without their warm-ups.
 
@@ -217,19 +234,20 @@ def main(arguments: list[str] | None = None) -> int:
         console.print("A and B are of different machines: what differs may be they", style="yellow")
     effects, unknown = effects_of(before, after, tolerance=options.tolerance)
     show(effects, unknown, console)
-    return conclude(effects, more_wrong(before, after), options.tolerance, console)
+    more = [more_wrong(before, after), more_shed(before, after, options.tolerance)]
+    return conclude(effects, [each for each in more if each], options.tolerance, console)
 
 
-def conclude(effects: Sequence[Effect], wrong: str | None, tolerance: float, console: Console) -> int:
+def conclude(effects: Sequence[Effect], more: Sequence[str], tolerance: float, console: Console) -> int:
     """Say it in words; returns the exit status."""
     slower = [one for one in effects if one.found == "regression"]
     for one in slower:
         console.print(
             f"[red]regression[/red]: {one.what} is {one.ratio:.2f} times what it was ({one.low:.2f} to {one.high:.2f})"
         )
-    if wrong:
-        console.print(f"[red]regression[/red]: {wrong}")
-    if slower or wrong:
+    for each in more:
+        console.print(f"[red]regression[/red]: {each}")
+    if slower or more:
         return 1
     blind = max((max(one.high, 1 / one.low) for one in effects), default=float("nan"))
     console.print(

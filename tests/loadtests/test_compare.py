@@ -14,7 +14,7 @@ GOALS = Objectives(warm_up_s=0, latency={"predict": Latency(p50_ms=1e6)})
 OPTIONS = {"users": 4, "seconds": 100.0, "shape": "constant", "warm_up_s": 0.0, "mix": {}}
 
 
-def samples(seed, *, slower=1.0, tail=1.0, wrong=0.0):
+def samples(seed, *, slower=1.0, tail=1.0, wrong=0.0, shed=0.0):
     """100 s at 10 a second; waves of seconds' length make neighbours alike."""
     random = np.random.default_rng(seed)
     at = np.sort(random.uniform(0, 100, 1000))
@@ -24,6 +24,7 @@ def samples(seed, *, slower=1.0, tail=1.0, wrong=0.0):
     ms = 100 * slower * np.exp(noise[at.astype(int)] + random.normal(0, 0.3, 1000))
     ms = np.where(random.random(1000) < 0.1, ms * 2 * tail, ms)
     outcome = np.where(random.random(1000) < wrong, "wrong", "answered")
+    outcome = np.where(random.random(1000) < shed, "shed", outcome)
     return [
         Sample(1e9 + a, m, "predict", o, 1) for a, m, o in zip(at.tolist(), ms.tolist(), outcome.tolist(), strict=True)
     ]
@@ -70,6 +71,12 @@ def test_more_wrong_answers_are_one(tmp_path, capsys):
     assert compared(tmp_path, samples(0, wrong=0.01), samples(1, wrong=0.01)) == 0
     assert compared(tmp_path, samples(0), samples(1, wrong=0.03)) == 1
     assert "wrong answers: " in capsys.readouterr().out
+
+
+def test_a_larger_share_that_is_put_off_is_one(tmp_path, capsys):
+    assert compared(tmp_path, samples(0, shed=0.1), samples(1, shed=0.12)) == 0
+    assert compared(tmp_path, samples(0, shed=0.02), samples(1, shed=0.15)) == 1
+    assert "put off: 1" in capsys.readouterr().out
 
 
 def test_a_change_within_the_tolerance_does_not_matter(tmp_path):
