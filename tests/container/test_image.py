@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
+import uuid
 
 import httpx
 import pytest
@@ -17,7 +19,7 @@ from benchmarks.container import podman, unpacked
 from loadtests.payloads import uploads
 from service.dicom_results.options import KINDS
 from service.explainers import METHODS
-from tests.container.harness import IMAGE, SHELLS, started
+from tests.container.harness import IMAGE, OPTIONS, SHELLS, started
 
 LARGEST_MB = 900
 HEAD = ("images", ("head.png", (ROOT / "docs/images/mni152-slice.png").read_bytes(), "image/png"))
@@ -50,6 +52,31 @@ def test_the_image_runs_as_nobody_special_and_says_what_it_is():
     assert said["StopSignal"] in ("SIGTERM", "15")
     assert "not a medical device" in said["Labels"]["org.opencontainers.image.description"]
     assert not [name for name in said["Env"] if "INDEX" in name or "TOKEN" in name]
+
+
+def test_a_key_of_the_guide_s_volume_holds_until_it_is_revoked():
+    """By docs/deploy.md: made in the image, kept in a volume that the service cannot write."""
+    volume = f"radiolucent-keys-{uuid.uuid4().hex}"
+
+    def access(*arguments: str) -> str:
+        options = (f"--volume={volume}:/keys", "--entrypoint=python", *OPTIONS)
+        return podman("run", "--rm", *options, IMAGE, "-m", "service.access", *arguments)
+
+    try:
+        key = re.findall(r"rl_\S+", access("create", "/keys/keys.json", "--scopes", "explain"))[0]
+        asking = {"Authorization": f"Bearer {key}"}
+        options = (f"--volume={volume}:/keys:ro", "--env=RADIOLUCENT_KEYS=/keys/keys.json")
+        with started(*options) as guarded, guarded.client() as client:
+            assert client.get("/v1/models").status_code == 401
+            assert client.get("/v1/models", headers=asking).status_code == 200
+            record = re.findall(r"^\S+", access("list", "/keys/keys.json"), re.MULTILINE)[-1]
+            access("revoke", "/keys/keys.json", record)
+            until = time.monotonic() + 60
+            while client.get("/v1/models", headers=asking).status_code != 401:
+                assert time.monotonic() < until
+                time.sleep(0.25)
+    finally:
+        podman("volume", "rm", "--force", volume)
 
 
 def test_nothing_can_be_written_and_no_shell_be_started(container):

@@ -181,7 +181,7 @@ def test_pods_fit_the_restricted_profile_and_the_image():
 
 def test_the_gpu_overlay_patches_what_the_base_has():
     kustomization = yaml.safe_load((GPU / "kustomization.yaml").read_text())
-    assert [(GPU / path).resolve() for path in kustomization["resources"]] == [BASE]
+    assert [(GPU / path).resolve() for path in kustomization["resources"]] == [BASE.parent / "overlays" / "keda"]
     (patch,) = (yaml.safe_load((GPU / each["path"]).read_text()) for each in kustomization["patches"])
     base = manifests()["Deployment"]
     assert (patch["kind"], patch["metadata"]["name"]) == ("Deployment", base["metadata"]["name"])

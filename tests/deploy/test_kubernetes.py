@@ -87,6 +87,15 @@ def test_it_renders_to_what_kubernetes_knows(overlay):
     assert {"name": "RADIOLUCENT_KEYS", "value": "/etc/radiolucent/keys"} in container(overlay)["env"]
 
 
+def test_a_pod_may_finish_what_it_accepted():
+    (deployment,) = yaml.safe_load_all((KUBERNETES / "base" / "deployment.yaml").read_text())
+    pod = deployment["spec"]["template"]["spec"]
+    (only,) = pod["containers"]
+    (answer,) = (float(each["value"]) for each in only["env"] if each["name"] == "RADIOLUCENT_ANSWER_S")
+    assert Settings(answer_s=answer).inline_seconds < answer
+    assert only["lifecycle"]["preStop"]["sleep"]["seconds"] + answer < pod["terminationGracePeriodSeconds"]
+
+
 @needs_kubectl
 def test_one_overlay_asks_for_a_gpu():
     for overlay in ["base", *OVERLAYS]:
@@ -151,7 +160,8 @@ def test_kserve_runs_the_pod_of_the_base():
     (deployment,) = yaml.safe_load_all((KUBERNETES / "base" / "deployment.yaml").read_text())
     base = deployment["spec"]["template"]["spec"]
     (ours,), (theirs,) = pod["containers"], base["containers"]
-    for field in ("env", "resources", "securityContext", "volumeMounts"):
+    assert pod["terminationGracePeriodSeconds"] == base["terminationGracePeriodSeconds"]
+    for field in ("env", "lifecycle", "resources", "securityContext", "volumeMounts"):
         assert ours[field] == theirs[field], field
     assert (pod["volumes"], pod["securityContext"]) == (base["volumes"], base["securityContext"])
     assert [port["containerPort"] for port in ours["ports"]] == [port["containerPort"] for port in theirs["ports"]]
