@@ -7,12 +7,14 @@ others are a running service with so many clients that post so many images a req
 overlays are not asked for. The images are PNG files, and in the rows that say so the same as DICOM instances
 (MONOCHROME2, 512 x 512, one frame, not compressed). Load generator and service share the cores, so the generator's
 CPU time, divided by the number of cores, is taken off the wall time (`corrected`); the plain rate stands beside it.
-`p50` is the median time of a batch, and of a request. `beyond` is the service's CPU time an image less that of the best
-batch of ONNX Runtime: what HTTP costs in all, small batches and caches that others have filled included. `outside` is
-the CPU time an image of all threads but those of inference: the busiest, as many as cores, one on CUDA. The stages are
-wall time of one image, from the service's own histograms (`radiolucent_stage_seconds`, per request) in the run of one
-client and one image. The parts are CPU time of what a request of one image consists of besides, each run alone in this
-process; what `outside` has more is the HTTP server, threads that wake each other, logs and metrics
+ONNX Runtime is measured before and after every load, and each load is compared with what stands beside it, so that a
+machine that others slow down for minutes does not favour either. `p50` is the median time of a batch, and of a
+request, `of batch 1` that as a multiple of a batch of one image. `beyond` is the service's CPU time an image less that
+of the best batch of ONNX Runtime: what HTTP costs in all, small batches and caches that others have filled included.
+`outside` is the CPU time an image of all threads but those of inference: the busiest, as many as cores, one on CUDA.
+The stages are wall time of one image, from the service's own histograms (`radiolucent_stage_seconds`, per request) in
+the last run of one client and one image. The parts are CPU time of what a request of one image consists of besides, each
+run alone in this process; what `outside` has more is the HTTP server, threads that wake each other, logs and metrics
 (docs/observability.md).
 """
 
@@ -24,24 +26,29 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from benchmarks.harness import Cell, add_device, machine, parser, save, show
 from benchmarks.request_parts import DICOM, MARK, MODALITY, MODEL, PNG, body_of, parts_of
 from benchmarks.served import Served, started
 from loadtests.payloads import uploads
+from service.engine import Engine
 from service.images.reading import read_frames
 from service.preprocessing import prepare
 from service.registry import load_models
 from service.settings import SHIPPED_MODELS
 
 BATCHES = (1, 8, 32)
-LOADS = (  # clients, images a request, of which kind
+Load = tuple[int, int, str]
+LOADS: tuple[Load, ...] = (  # clients, images a request, of which format
     *((*load, PNG) for load in ((1, 1), (8, 1), (32, 1), (1, 8), (1, 32))),
     *((*load, DICOM) for load in ((1, 1), (32, 1), (1, 32))),
 )
@@ -112,97 +119,119 @@ def load(
     }
 
 
-def raw(seconds: float, device: str) -> dict[int, dict[str, float]]:
-    """ONNX Runtime alone: wall and CPU seconds an image by batch size."""
-    model = load_models(SHIPPED_MODELS, threads=0, device=device).model(MODEL)
-    spec = model.bundle.manifest.preprocessing
-    frames = [frame for file in uploads()[MODALITY] for frame in read_frames(file.content, file.name)]
-    pixels = np.stack([prepare(frame, spec).pixels for frame in frames])[..., np.newaxis]
-    found: dict[int, dict[str, float]] = {}
+@dataclass(frozen=True)
+class Alone:
+    """ONNX Runtime alone, seconds: an image's by wall and CPU time, and the median time of a batch."""
+
+    wall: float
+    cpu: float
+    p50: float
+
+
+def raw(engine: Engine, pixels: NDArray[np.uint8], seconds: float) -> dict[int, Alone]:
+    """Every batch size in turn, each for some seconds and at least once."""
+    found: dict[int, Alone] = {}
     for size in BATCHES:
         batch = np.concatenate([pixels] * (size // len(pixels) + 1))[:size]
-        model.engine.run(batch)
         own, start = time.process_time(), time.perf_counter()
         took: list[float] = []
-        while (begun := time.perf_counter()) - start < seconds:
-            model.engine.run(batch)
+        while not took or time.perf_counter() - start < seconds:
+            begun = time.perf_counter()
+            engine.run(batch)
             took.append(time.perf_counter() - begun)
         done = len(took) * size
-        found[size] = {
-            "wall": (time.perf_counter() - start) / done,
-            "cpu": (time.process_time() - own) / done,
-            "p50": float(np.median(took)),
-        }
+        wall, cpu = time.perf_counter() - start, time.process_time() - own
+        found[size] = Alone(wall / done, cpu / done, float(np.median(took)))
     return found
 
 
+def median_of(passes: Sequence[dict[int, Alone]]) -> dict[int, Alone]:
+    """Medians of every figure, by batch size."""
+    return {size: Alone(*np.median([astuple(each[size]) for each in passes], axis=0)) for size in BATCHES}
+
+
 def rows_of(
-    alone: Sequence[dict[int, dict[str, float]]], loaded: dict[tuple[int, int, str], list[dict[str, float]]]
+    alone: Sequence[dict[int, Alone]], loaded: Sequence[tuple[Load, dict[str, float]]]
 ) -> list[dict[str, Cell]]:
-    """Medians over the rounds, as a table."""
-    engine = {
-        size: {what: float(np.median([each[size][what] for each in alone])) for what in ("wall", "cpu", "p50")}
-        for size in BATCHES
-    }
-    best = min(engine.values(), key=lambda each: each["wall"])
+    """Medians over the rounds, as a table. `loaded[n]` was measured between `alone[n]` and `alone[n + 1]`."""
+    over_all = median_of(alone)
+    fastest = min(BATCHES, key=lambda size: over_all[size].wall)
     rows: list[dict[str, Cell]] = [
         {
             "what": f"ONNX Runtime, batch {size}",
-            "images a second": 1 / each["wall"],
+            "images a second": 1 / each.wall,
             "corrected": None,
-            "of the best": best["wall"] / each["wall"],
-            "p50, ms": 1000 * each["p50"],
-            "CPU ms an image": 1000 * each["cpu"],
+            "of the best": over_all[fastest].wall / each.wall,
+            "p50, ms": 1000 * each.p50,
+            "of batch 1": each.p50 / over_all[1].p50,
+            "CPU ms an image": 1000 * each.cpu,
             "beyond": None,
             "outside": None,
         }
-        for size, each in engine.items()
+        for size, each in over_all.items()
     ]
-    cores = len(os.sched_getaffinity(0))
-    for (clients, images, kind), runs in loaded.items():
-        plain = [run["images"] / run["wall"] for run in runs]
-        corrected = float(np.median([run["images"] / (run["wall"] - run["generator"] / cores) for run in runs]))
-        cpu = float(np.median([run["service"] / run["images"] for run in runs]))
-        rows.append(
-            {
-                "what": f"{clients} clients, {images} images a request{'' if kind == PNG else f', {kind}'}",
-                "images a second": float(np.median(plain)),
-                "corrected": corrected,
-                "of the best": corrected * best["wall"],
-                "p50, ms": 1000 * float(np.median([run["p50"] for run in runs])),
-                "CPU ms an image": 1000 * cpu,
-                "beyond": 1000 * (cpu - best["cpu"]),
-                "outside": 1000 * float(np.median([run["outside"] / run["images"] for run in runs])),
-            }
-        )
+    for asked in LOADS:
+        found = [
+            compared(run, median_of(alone[number : number + 2]), fastest)
+            for number, (what, run) in enumerate(loaded)
+            if what == asked
+        ]
+        clients, images, kind = asked
+        row: dict[str, Cell] = {
+            "what": f"{clients} clients, {images} images a request{'' if kind == PNG else f', {kind}'}"
+        }
+        rows.append(row | {name: float(np.median([each[name] for each in found])) for name in found[0]})
     return rows
+
+
+def compared(run: dict[str, float], beside: dict[int, Alone], fastest: int) -> dict[str, float]:
+    """One run of a load against ONNX Runtime beside it."""
+    best, cpu = beside[fastest], run["service"] / run["images"]
+    corrected = run["images"] / (run["wall"] - run["generator"] / len(os.sched_getaffinity(0)))
+    return {
+        "images a second": run["images"] / run["wall"],
+        "corrected": corrected,
+        "of the best": corrected * best.wall,
+        "p50, ms": 1000 * run["p50"],
+        "of batch 1": run["p50"] / beside[1].p50,
+        "CPU ms an image": 1000 * cpu,
+        "beyond": 1000 * (cpu - best.cpu),
+        "outside": 1000 * run["outside"] / run["images"],
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     made = parser("http_efficiency", __doc__)
     made.add_argument("--seconds", type=float, default=12.0, help="of a load; default: %(default)s")
+    made.add_argument("--alone", type=float, default=2.0, help="seconds of each batch size alone; default: %(default)s")
     made.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     add_device(made)
     options = made.parse_args(arguments)
-    alone: list[dict[int, dict[str, float]]] = []
-    loaded: dict[tuple[int, int, str], list[dict[str, float]]] = {}
+    model = load_models(SHIPPED_MODELS, threads=0, device=options.device).model(MODEL)
+    spec = model.bundle.manifest.preprocessing
+    frames = [frame for file in uploads()[MODALITY] for frame in read_frames(file.content, file.name)]
+    pixels = np.stack([prepare(frame, spec).pixels for frame in frames])[..., np.newaxis]
+    alone: list[dict[int, Alone]] = []
+    loaded: list[tuple[Load, dict[str, float]]] = []
     split: dict[str, float] = {}
     with started({"RADIOLUCENT_DEVICE": options.device}) as served:
         for clients, images, kind in LOADS:
             load(served, clients, images, 1.0, kind)
-        for _ in range(options.rounds):
-            alone.append(raw(options.seconds / 2, options.device))
-            for clients, images, kind in LOADS:
-                before = stages(served.url)
-                run = load(served, clients, images, options.seconds, kind, int(options.device == "cuda"))
-                loaded.setdefault((clients, images, kind), []).append(run)
-                if (clients, images, kind) == LOADS[0]:
-                    after = stages(served.url)
-                    split = {
-                        stage: 1000 * (total - before[stage][0]) / (count - before[stage][1])
-                        for stage, (total, count) in after.items()
-                    }
+        raw(model.engine, pixels, 0.0)
+        alone.append(raw(model.engine, pixels, options.alone))
+        for asked in tqdm(LOADS * options.rounds, desc="loads", unit="load"):
+            clients, images, kind = asked
+            before = stages(served.url)
+            run = load(served, clients, images, options.seconds, kind, int(options.device == "cuda"))
+            loaded.append((asked, run))
+            if asked == LOADS[0]:
+                after = stages(served.url)
+                split = {
+                    stage: 1000 * (total - before[stage][0]) / (count - before[stage][1])
+                    for stage, (total, count) in after.items()
+                }
+            alone.append(raw(model.engine, pixels, options.alone))
     rows, parts, where = rows_of(alone, loaded), parts_of(options.device), machine(options.device, 0)
     show(f"http_efficiency: {MODEL}", rows, where)
     show(

@@ -47,7 +47,16 @@ def pacs() -> str:
 def http() -> str:
     """HTTP against the engine, and where one image's time goes."""
     result = result_of("http_efficiency")
-    names = ("images a second", "corrected", "of the best", "p50, ms", "CPU ms an image", "beyond", "outside")
+    names = (
+        "images a second",
+        "corrected",
+        "of the best",
+        "p50, ms",
+        "of batch 1",
+        "CPU ms an image",
+        "beyond",
+        "outside",
+    )
     rows = [[r["what"], *("" if r[name] is None else f"{r[name]:.2f}" for name in names)] for r in result["rows"]]
     stages = sorted(result["stages"].items(), key=lambda item: -item[1])
     split = ", ".join(f"{stage} {value:.1f}" for stage, value in stages)
