@@ -13,9 +13,9 @@ request, `of batch 1` that as a multiple of a batch of one image. `beyond` is th
 of the best batch of ONNX Runtime: what HTTP costs in all, small batches and caches that others have filled included.
 `outside` is the CPU time an image of all threads but those of inference: the busiest, as many as cores, one on CUDA.
 The stages are wall time of one image, from the service's own histograms (`radiolucent_stage_seconds`, per request) in
-the last run of one client and one image. The parts are CPU time of what a request of one image consists of besides, each
-run alone in this process; what `outside` has more is the HTTP server, threads that wake each other, logs and metrics
-(docs/observability.md).
+the last run of one client and one image. The parts are CPU time of what a request of one image consists of besides,
+each run alone in this process; what `outside` has more is the HTTP server, threads that wake each other, logs and
+metrics (docs/observability.md).
 """
 
 from __future__ import annotations
