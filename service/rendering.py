@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from service.types import Attribution, Float, Frame, Grey8, Picture, Region
 NOTICE = "Research use only. Evidence, not a lesion outline."
 _FOOTER = 44
 _OPACITY = 0.6
-
+_LEVELS = 1024  # of evidence that a picture tells apart
 
 _QUALITY = {"webp": [cv2.IMWRITE_WEBP_QUALITY, 90], "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 90], "png": []}
 
@@ -50,11 +52,25 @@ def overlay(frame: Frame, region: Region, attribution: Attribution, peak: float 
     grey = display_grey(frame)
     positive = np.maximum(on_frame(attribution.values, region, grey.shape), 0)
     peak = float(positive.max()) if peak is None else peak
-    strength = np.minimum(positive / peak, 1) if peak > 0 else positive
-    heat = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    opacity = (_OPACITY * np.sqrt(strength))[..., np.newaxis]
-    blended = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) * (1 - opacity) + heat * opacity
-    return _with_footer(blended.astype(np.uint8), attribution, peak)
+    if peak > 0:
+        strength = np.minimum(positive / np.float32(peak), np.float32(1))
+        level = (np.sqrt(strength, out=strength) * (_LEVELS - 1)).astype(np.intp)
+        colours = np.take(_blends(), level * 256 + grey).view(np.uint8).reshape(*grey.shape, 4)
+        blended = np.asarray(cv2.cvtColor(colours, cv2.COLOR_BGRA2BGR), np.uint8)
+    else:
+        blended = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), np.uint8)
+    return _with_footer(blended, attribution, peak)
+
+
+@cache
+def _blends() -> NDArray[np.uint32]:
+    """Colours `[_LEVELS * 256]`, blue first, a byte each: of each level of the evidence's root over 256 greys."""
+    root = np.linspace(0, 1, _LEVELS)
+    heat = cv2.applyColorMap((root**2 * 255).astype(np.uint8)[:, np.newaxis], cv2.COLORMAP_INFERNO)
+    opacity = _OPACITY * root[:, np.newaxis, np.newaxis]
+    colours = np.zeros((_LEVELS, 256, 4), np.uint8)
+    colours[..., :3] = np.arange(256)[:, np.newaxis] * (1 - opacity) + heat * opacity
+    return colours.view(np.uint32).ravel()
 
 
 def on_frame(values: Float, region: Region, shape: tuple[int, ...]) -> Float:
