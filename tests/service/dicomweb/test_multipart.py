@@ -118,7 +118,8 @@ def zipped(*contents: bytes, names: list[str] | None = None, how: int = zipfile.
     out = BytesIO()
     with zipfile.ZipFile(out, "w", how) as archive:
         for number, content in enumerate(contents):
-            archive.writestr(names[number] if names else f"folder/{number}", content)
+            named = zipfile.ZipInfo(names[number] if names else f"folder/{number}")  # without the time of day
+            archive.writestr(named, content, how)
     return out.getvalue()
 
 
