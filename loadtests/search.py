@@ -49,8 +49,9 @@ async def hold(send: Send, rate: float, limits: dict[float, float], seconds: flo
     """Offer a rate until it is decided whether it meets the limits.
 
     That they are met is decided after `seconds` (longer where those would be fewer than `LEAST` requests), when a
-    backlog has had its time to grow, or after two or three times as many; that they are missed, earlier, too. The
-    confidence of 95 % of each decision is shared among the looks at it (Bonferroni). What is not decided is unproven.
+    backlog has had its time to grow, or after two or three times as many; that they are missed, earlier, too. Looks
+    share the error of a decision (Bonferroni): met is wrong with 5 % at most, missed with 7.5 % (an early look errs
+    with a sixth of 5 %, a late one with a third). What is not decided is unproven.
     """
     limit_s, seconds = max(limits.values()) / 1000, max(seconds, LEAST / rate)
     warm_up, start = min(2.0, seconds / 10), time.perf_counter()
