@@ -64,7 +64,7 @@ def maps_file(results: Sequence[ImageAnswer | ImageFailure]) -> bytes:
     """All maps of an answer as one NumPy file: float32 `[images, targets, h, w]`, not-a-number where an image failed.
 
     Raises:
-        ValueError: every image failed.
+        ValueError: every image failed, or one has more targets than another.
     """
     maps = [None if isinstance(r, ImageFailure) else np.stack([decoded(e) for e in r.explanations]) for r in results]
     shape = next((each.shape for each in maps if each is not None), None)

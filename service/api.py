@@ -17,6 +17,7 @@ from service.case_routes import add_case_routes
 from service.composing import Wish
 from service.documentation import add_documentation
 from service.edge import Guard, on_http, on_invalid
+from service.errors import InvalidParameter
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
 from service.explainers.base import Options
@@ -186,6 +187,10 @@ async def _answer(request: Request, form: ImagesForm, wish: Wish, deadline: floa
     label = method.name if method else PREDICT
     as_file = method is not None and NPY in request.headers.get("accept", "")
     if as_file:
+        if len({target == "all" for target in wish.target}) > 1:
+            raise InvalidParameter(
+                "target: a file of maps holds as many of each image: `all` for every file, or for none"
+            )
         wish = replace(wish, saliency="float32", overlay=False)
     uploads = await read_uploads(request, model, form.images)
     observe_received(model, label)

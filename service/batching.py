@@ -24,7 +24,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from service.errors import DeadlinePassed, ModelFailed, Overloaded
+from service.errors import DeadlinePassed, ModelFailed, Overloaded, TooManyImages
 from service.observability import BATCH_IMAGES, QUEUE_SECONDS, logger
 from service.types import Grey8
 
@@ -138,6 +138,11 @@ class Batcher(Generic[R]):
         """When so many images that come now are due (`time.perf_counter`)."""
         return perf_counter() + count * self._cost
 
+    def check_count(self, images: int) -> None:
+        """Raises TooManyImages where one request has more than may ever wait."""
+        if images > self._max_queue:
+            raise TooManyImages(f"at most {self._max_queue} images and frames in one request")
+
     async def run(
         self,
         images: Sequence[Grey8],
@@ -152,6 +157,7 @@ class Batcher(Generic[R]):
         are a part of more have the `due` of all together.
 
         Raises:
+            TooManyImages: more than may ever wait.
             Overloaded: too many images wait already; none of these was queued.
             DeadlinePassed: `deadline` (`time.perf_counter`) cannot be met any more; at most a part was computed.
         """
@@ -178,6 +184,7 @@ class Batcher(Generic[R]):
         deliver: Callable[[list[Answer[R] | ModelFailed] | DeadlinePassed], None],
     ) -> _Request[R]:
         now, count = perf_counter(), len(images)
+        self.check_count(count)
         with self._lock:
             if self._images + count > self._max_queue:
                 raise Overloaded("too many images are waiting for this model; try again later")

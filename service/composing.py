@@ -9,7 +9,7 @@ from typing import TypeVar
 from service.answers import explanation_answer
 from service.batching import Answer, Rows
 from service.bundle import Kind, Manifest
-from service.errors import ModelFailed, UnknownTarget
+from service.errors import InvalidParameter, ModelFailed, RequestError, UnknownTarget
 from service.explainers import targets
 from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
 from service.observability import ERRORS, EVALUATIONS, IMAGES, logger
@@ -142,14 +142,22 @@ def explain_all(
     results: list[ImageAnswer | ImageFailure] = []
     for row, made, wanted in zip(readable, predictions, asked, strict=True):
         if isinstance(wanted, UnknownTarget):
-            ERRORS.labels(wanted.kind).inc()
-            results.append(ImageFailure(name=row.frame.name, error=Problem.of(wanted)))
+            results.append(_refused(row, wanted))
             continue
         attributions = next(found)
         EVALUATIONS.labels(manifest.id, method.name).inc(sum(a.evaluations for a in attributions))
-        shown = [_explanation(row, attribution, manifest, wish) for attribution in attributions]
+        try:
+            shown = [_explanation(row, attribution, manifest, wish) for attribution in attributions]
+        except InvalidParameter as error:  # a frame too large for such a picture
+            results.append(_refused(row, error))
+            continue
         results.append(_answer(row, made, shown, manifest))
     return results
+
+
+def _refused(row: Read, error: RequestError) -> ImageFailure:
+    ERRORS.labels(error.kind).inc()
+    return ImageFailure(name=row.frame.name, error=Problem.of(error))
 
 
 def _targets(wish: Wish, file: int, predicted: str, manifest: Manifest) -> tuple[Target, ...] | UnknownTarget:

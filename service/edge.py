@@ -59,6 +59,8 @@ _ANSWERED = (
 )
 _OURS = "the fault is ours; the log has more under this request id"
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
+_UPLOADS = _AT_ONCE | {"/v1/explanations", "/v1/frames", "/v1/report", "/v1/studies"}
+_MAX_JSON = 2**16  # bytes of any other body: it is parsed on the event loop, for readers before their code is looked at
 _BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
 
 
@@ -130,7 +132,7 @@ class _Exchange:
         self._received += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         if self._received > self._limit:
-            self._refuse(TooLarge(f"a request may hold at most {self._limit // 2**20} MiB"))
+            self._refuse(TooLarge(f"the body of this request may have at most {self._limit} bytes"))
         return message
 
     async def _next(self) -> Message:
@@ -179,7 +181,8 @@ class Guard:
         pipeline: Pipeline = scope["app"].state.pipeline
         scope["state"]["deadline"] = deadline = _deadline_of(scope)
         settings = pipeline.settings
-        exchange = _Exchange(receive, send, settings.max_request_mib * 2**20, settings.stall_s)
+        limit = settings.max_request_mib * 2**20 if scope["path"] in _UPLOADS else _MAX_JSON
+        exchange = _Exchange(receive, send, limit, settings.stall_s)
         try:
             if scope["path"] in _AT_ONCE:
                 pipeline.admit(deadline)

@@ -172,17 +172,20 @@ class Pipeline:
         due, size = batcher.due(len(uploads)), batcher.most
         ahead = asyncio.Semaphore(_AHEAD)
         begins: list[float] = []
-        left = len(uploads)
+        left, images = len(uploads), 0
 
         async def one(first: int) -> tuple[list[Read | ImageFailure], list[Computed]]:
-            nonlocal left
+            nonlocal left, images
             async with ahead:
                 piece = uploads[first : first + size]
                 rows = await self._decode(piece, spec, first)
                 begins.append(perf_counter())
                 self._arriving -= len(piece)
                 left -= len(piece)
-                return rows, await asking([row.item.pixels for row in rows if isinstance(row, Read)], due=due)
+                pixels = [row.item.pixels for row in rows if isinstance(row, Read)]
+                images += len(pixels)
+                batcher.check_count(images)
+                return rows, await asking(pixels, due=due)
 
         tasks = [asyncio.create_task(one(first)) for first in range(0, len(uploads), size)]
         self._arriving += left

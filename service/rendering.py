@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import InvalidParameter
 from service.types import Attribution, Float, Frame, Grey8, Picture, Region
 
 NOTICE = "Research use only. Evidence, not a lesion outline."
@@ -15,6 +16,7 @@ _FOOTER = 44
 _OPACITY = 0.6
 _LEVELS = 1024  # of evidence that a picture tells apart
 
+_MAX_WEBP = 16_383  # pixels of a side; JPEG has 65,535, more than any frame that is read
 _QUALITY = {"webp": [cv2.IMWRITE_WEBP_QUALITY, 90], "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 90], "png": []}
 
 
@@ -26,8 +28,14 @@ def overlay_file(frame: Frame, region: Region, attribution: Attribution, picture
         region: the rectangle of the frame that the map covers.
         attribution: values float32 `[h, w]`.
         picture: PNG loses nothing; WebP and JPEG do (quality 90), and are smaller.
+
+    Raises:
+        InvalidParameter: larger than a WebP can be.
     """
-    done, content = cv2.imencode(f".{picture}", overlay(frame, region, attribution), _QUALITY[picture])
+    drawn = overlay(frame, region, attribution)
+    if picture == "webp" and max(drawn.shape) > _MAX_WEBP:
+        raise InvalidParameter(f"picture: a WebP has at most {_MAX_WEBP} pixels a side; ask for png or jpeg")
+    done, content = cv2.imencode(f".{picture}", drawn, _QUALITY[picture])
     if not done:
         raise RuntimeError(f"{picture} encoding failed")
     return content.tobytes()

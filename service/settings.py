@@ -85,7 +85,7 @@ class Settings(AccessSettings):
             What is said below of a queue, and of explanations that may wait or run, holds for each worker.
         threads: threads of one ONNX Runtime call on the CPU; 0 is one for each core, or a worker's part of them.
         max_batch: most images in one forward pass.
-        max_queue: images that may wait for a model; beyond it requests are answered 503.
+        max_queue: images that may wait for a model; beyond it requests are answered 503, and one of more by itself 413.
         max_images: most files in one request.
         max_request_mib: largest request body in MiB.
         stall_s: seconds that a connection may stand still: for a request's head, its body, and the taking up of an

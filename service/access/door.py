@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -43,11 +45,16 @@ def check_door(settings: AccessSettings, host: str) -> None:
         raise AccessError(f"Radiolucent does not start: it would listen on {host}, and anybody could ask. {_HELP}")
 
 
-def check_local(scope: Scope) -> None:
+def check_local(scope: Scope, origins: Collection[str] = ()) -> None:
     """The same for one request, for servers that were not started by BentoML's command.
 
     Also refused: a proxy on this machine that brings others' requests (its server sets `client` from X-Forwarded-For),
-    and pages of other sites whose name was made to point here (DNS rebinding), which `Host` gives away.
+    pages of other sites whose name was made to point here (DNS rebinding), which `Host` gives away, and forms that such
+    pages send here, which `Origin` does.
+
+    Args:
+        scope: of the request.
+        origins: other sites whose pages may ask.
 
     Raises:
         NotLocal: neither guarded nor local.
@@ -59,3 +66,16 @@ def check_local(scope: Scope) -> None:
         hosts.append(named if named.endswith("]") else named.rpartition(":")[0] or named)
     if not all(map(is_loopback, hosts)):
         raise NotLocal(f"the service answers this machine only, under its loopback address. {_HELP}")
+    if not all(_is_ours(origin, origins) for origin in Headers(scope=scope).getlist("origin")):
+        raise NotLocal(
+            "pages of other sites may ask only where RADIOLUCENT_CORS_ORIGINS names them. See docs/access.md."
+        )
+
+
+def _is_ours(origin: str, others: Collection[str]) -> bool:
+    """Whether a page of this machine or of a site that may asks; `null` is any site that hides its name."""
+    try:
+        host = urlsplit(origin).hostname
+    except ValueError:
+        return False
+    return origin in others or "*" in others or (host is not None and is_loopback(host))

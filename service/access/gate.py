@@ -57,7 +57,7 @@ class Gate:
         """Return where the request may go on; `leave` must follow in any case.
 
         Raises:
-            NotLocal: nobody is asked who they are, and this comes from elsewhere.
+            NotLocal: nobody is asked who they are, and this comes from elsewhere, or from a page of elsewhere.
             Unauthenticated: no key or token, or none that holds.
             NotAllowed: it is not for this.
             TooManyRequests: the caller's rate, or requests at once.
@@ -65,7 +65,7 @@ class Gate:
         """
         if not self._settings.is_guarded:
             if not self._settings.insecure:
-                check_local(connection)
+                check_local(connection, self.origins)
             return
         if route.need in ("open", "reader"):
             return

@@ -123,7 +123,7 @@ class Tokens:
         try:
             claims = jwt.decode(token, self._keys_for(token), algorithms=list(self._oidc.algorithms)).claims
             self._check_claims(claims)
-        except (JoseError, ValueError, TypeError, KeyError) as error:  # joserfc decodes untrusted base64 and JSON
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:  # of untrusted base64 and JSON
             raise Unauthenticated(f"the token does not hold: {_reason(error)}") from None
         bearer = Bearer(str(claims["sub"]), self._scopes(claims), float(claims["exp"]) + self._oidc.leeway_s)
         if len(self._known) >= _REMEMBER:
@@ -202,7 +202,7 @@ def _key_id(token: str) -> str | None:
 
     try:
         header = json.loads(urlsafe_b64decode(token.partition(".")[0].encode()))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unauthenticated("this is neither a key nor a token") from None
     kid = header.get("kid") if isinstance(header, dict) else None
     return kid if isinstance(kid, str) else None

@@ -13,10 +13,11 @@ from io import BytesIO
 from service.errors import BrokenUpload, TooLarge, TooManyImages
 
 DICOM = "application/dicom"
+_MAX_TYPE = 1024  # characters of the content type: email takes quadratic time to parse it
 _MAX_HEADERS = 16_384  # bytes of one part's headers; also of what stands before the first part
 _CHUNK = 2**20
 _CENTRAL, _LOCAL = b"PK\x01\x02", b"PK\x03\x04"
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)  # an LZMA header alone may ask for 4 GiB
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of others zipfile does not bound what is unpacked at once
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 
@@ -43,10 +44,12 @@ class MultipartReader:
         limits: what the body may hold.
 
     Raises:
-        BrokenUpload: another content type, or no boundary.
+        BrokenUpload: another content type, one of more than 1024 characters, or no boundary.
     """
 
     def __init__(self, content_type: str, limits: Limits) -> None:
+        if len(content_type) > _MAX_TYPE:
+            raise BrokenUpload(f"the content type has more than {_MAX_TYPE} characters")
         header = Message()
         header["Content-Type"] = content_type
         boundary = header.get_boundary("")

@@ -2,8 +2,9 @@
 
 Configured by the standard's environment variables: OTEL_EXPORTER_OTLP_ENDPOINT (or ..._TRACES_ENDPOINT) turns traces
 on, OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none off again; OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES,
-OTEL_TRACES_SAMPLER, OTEL_PROPAGATORS, OTEL_BSP_* and OTEL_EXPORTER_OTLP_* are read by OpenTelemetry itself.
-Attributes are names of ours and counts: no path, no query, no file name.
+OTEL_TRACES_SAMPLER, OTEL_BSP_* and OTEL_EXPORTER_OTLP_* are read by OpenTelemetry itself.
+Attributes are names of ours and counts: no path, no query, no file name. Of the caller's headers only W3C `traceparent`
+counts, which is numbers: `tracestate` and baggage are free text.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def begin_request(headers: Iterable[tuple[bytes, bytes]]) -> Span | None:
     from opentelemetry import propagate
     from opentelemetry.trace import SpanKind
 
-    carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name == b"traceparent"}
     return _tracer.start_span("request", context=propagate.extract(carrier), kind=SpanKind.SERVER)
 
 

@@ -338,10 +338,34 @@ def test_maps_alone_as_a_numpy_file(client):
     assert json.loads(answer.headers["x-labels"]) == [plain["label"], None, plain["label"]]
     targets = [each["target"] for each in plain["explanations"]]
     assert json.loads(answer.headers["x-targets"]) == [targets, [], targets]
+    mixed = ask([good, good], target=["all", "predicted"])
+    assert (mixed.status_code, mixed.json()["type"]) == (422, "urn:radiolucent:problem:invalid-parameter")
+    assert ask([good, good], target=["dark", "predicted"]).status_code == 200
     refused = ask([bad])
     assert refused.status_code == 422
     assert refused.headers["content-type"] == "application/problem+json"
     assert Problem.model_validate(refused.json()).type.endswith("unsupported-format")
+
+
+def test_a_frame_too_large_for_a_webp_fails_alone(client):
+    files = [("a.png", png(np.full((256, 2**14), 90, np.uint8))), ("b.png", png(grey()))]
+    answer = post(client, "explain", files, model="bright", overlay="true", picture="webp")
+    assert answer.status_code == 200
+    refused, drawn = answer.json()["results"]
+    assert (refused["error"]["status"], drawn["status"]) == (422, "ok")
+    assert "webp" in refused["error"]["detail"].lower()
+
+
+@pytest.mark.parametrize(("method", "most"), [("", 1), ("", 64), ("shap", 64)])
+def test_a_request_of_more_images_than_may_ever_wait_is_too_large(write_bundle, method, most):
+    application = make_api("test")
+    settings = Settings(models=write_bundle("bright").parent, threads=1, device="cpu", max_queue=2, max_batch=most)
+    application.state.pipeline = Pipeline(settings)
+    with TestClient(application) as client:
+        files = [(f"{n}.png", png(grey())) for n in range(3)]
+        answer = post(client, "explain", files, model="bright", method=method)
+        assert (answer.status_code, answer.json()["type"]) == (413, "urn:radiolucent:problem:too-many-images")
+        assert post(client, "explain", files[:2], model="bright", method=method).status_code == 200
 
 
 def test_large_answers_are_compressed_for_who_understands_it(client):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.batching import Batcher
-from service.errors import DeadlinePassed, ModelFailed, Overloaded
+from service.errors import DeadlinePassed, ModelFailed, Overloaded, TooManyImages
 from service.types import Outputs
 
 
@@ -104,6 +104,11 @@ def test_a_full_queue_refuses_whole_requests():
     assert len(first) == 1
     assert len(second) == 2
     assert sum(recorder.calls) == 3
+
+
+def test_more_than_may_ever_wait_is_refused_for_good():
+    with pytest.raises(TooManyImages, match="at most 3"):
+        asyncio.run(make(Recorder(), max_queue=3).run([image(1)] * 4))
 
 
 def test_what_a_client_gave_up_is_not_computed():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.errors import InvalidParameter
 from service.rendering import display_grey, on_frame, overlay_file
 from service.types import Attribution, Frame, Region, Target
 
@@ -48,6 +49,16 @@ def test_a_footer_is_added_below_and_the_source_keeps_its_size():
 def test_a_small_frame_is_enlarged_so_that_the_footer_can_be_read():
     picture = drawn(np.ones((4, 4)), Frame("a.png", np.full((90, 90), 50, np.uint8)), Region(0, 0, 90, 90))
     assert picture.shape[1] >= 360
+
+
+def test_a_frame_too_wide_for_webp_is_refused_and_drawn_as_another_picture():
+    wide = Frame("a.png", np.full((256, 2**14), 90, np.uint8))
+    attribution = Attribution("gradcam", Target("glioma", 0), np.ones((4, 4), np.float32), exact=True)
+    region = Region(0, 0, 2**14, 256)
+    with pytest.raises(InvalidParameter, match="16383 pixels a side"):
+        overlay_file(wide, region, attribution, "webp")
+    with Image.open(BytesIO(overlay_file(wide, region, attribution, "jpeg"))) as picture:
+        assert picture.width == 2**14
 
 
 def test_the_scale_of_a_map_does_not_change_its_picture_but_the_footer_says_it():

@@ -119,6 +119,18 @@ def test_the_page_is_ours_and_runs_no_foreign_script(server):
     assert server.head("/").status_code == 200
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+def test_a_form_of_another_site_is_refused(server, origin):
+    """Browsers send forms without asking first, and only the answer is kept from the page."""
+    answer = server.post(
+        "/v1/predict", data={"model": "bright"}, files=[upload("a.png", 9)], headers={"Origin": origin}
+    )
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:radiolucent:problem:not-local")
+    own = str(server.base_url).rstrip("/")
+    answer = server.post("/v1/predict", data={"model": "bright"}, files=[upload("a.png", 9)], headers={"Origin": own})
+    assert answer.status_code == 200
+
+
 def test_the_documentation_needs_no_other_host(server):
     page = server.get("/docs").text
     for asset in re.findall(r'(?:src|href)="([^"]+)"', page):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from service.access.door import check_door, check_local, is_loopback
+from service.access.gate import Gate
+from service.access.rates import Limits, Rates
 from service.access.settings import AccessSettings
 from service.errors import AccessError, NotLocal
 from tests.processes import free_port
@@ -36,8 +39,8 @@ def test_any_other_address_needs_somebody_who_asks(host, tmp_path):
     check_door(AccessSettings(oidc={"issuer": "https://id.example", "audience": "us"}), host)
 
 
-def connection(server="127.0.0.1", client="127.0.0.1", host="127.0.0.1:3000"):
-    headers = [(b"host", host.encode())] if host else []
+def connection(server="127.0.0.1", client="127.0.0.1", host="127.0.0.1:3000", origin=""):
+    headers = [(name, value.encode()) for name, value in ((b"host", host), (b"origin", origin)) if value]
     return {"type": "http", "server": (server, 3000), "client": (client, 5000), "headers": headers}
 
 
@@ -62,6 +65,31 @@ def test_a_unix_socket_is_this_machine():
 def test_any_other_does_not(asked):
     with pytest.raises(NotLocal):
         check_local(asked)
+
+
+@pytest.mark.parametrize("origin", ["http://127.0.0.1:3000", "http://localhost:3000", "http://[::1]:8080"])
+def test_a_page_of_this_machine_may_ask(origin):
+    check_local(connection(origin=origin))
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://127.0.0.1.evil.example", "null", "file://", "http://[::1", "localhost"]
+)
+def test_a_page_of_another_site_may_only_where_that_is_set(origin):
+    with pytest.raises(NotLocal, match="RADIOLUCENT_CORS_ORIGINS"):
+        check_local(connection(origin=origin), ("https://viewer.example",))
+    check_local(connection(origin="https://viewer.example"), ("https://viewer.example",))
+    check_local(connection(origin="https://viewer.example"), ("*",))
+
+
+def test_the_settings_say_which():
+    gate = Gate(AccessSettings(cors_origins=("https://viewer.example",)), b"", Rates(Limits()))
+    named, other = (connection(origin=f"https://{name}.example") for name in ("viewer", "evil"))
+    for asked in (named, other):
+        asked |= {"method": "POST", "path": "/v1/predict"}
+    asyncio.run(gate.admit(named, *gate.visit(named, "")))
+    with pytest.raises(NotLocal):
+        asyncio.run(gate.admit(other, *gate.visit(other, "")))
 
 
 WHERE = {"everywhere": ["--host", EVERYWHERE], "nowhere said": []}

@@ -154,7 +154,12 @@ def test_the_public_key_is_no_shared_secret_and_none_is_no_algorithm(provider, t
         tokens.check(unsigned)
 
 
-@pytest.mark.parametrize("text", ["x", "a.b.c", "....", "e30.e30.e30", "rl_x", "W10.e30.", "a" * 20_000])
+NESTED = base64.urlsafe_b64encode(b"[" * 2001).decode()  # deeper than Python's own stack
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "a.b.c", "....", "e30.e30.e30", "rl_x", "W10.e30.", "a" * 20_000, f"{NESTED}.e30.e30"]
+)
 def test_what_is_no_token(tokens, text):
     with pytest.raises(Unauthenticated):
         tokens.check(text)

@@ -78,6 +78,7 @@ def test_a_body_that_is_cut_off_is_never_taken_for_complete(cut):
         "multipart/form-data; boundary=edge",
         'multipart/related; type="application/dicom+json"; boundary=edge',
         "multipart/related; boundary=" + "x" * 300,
+        TYPE + '; a="' + ";" * 1000,  # 64,000 of them took ten seconds
     ],
 )
 def test_other_content_types_are_refused(content_type):
@@ -130,7 +131,7 @@ def test_a_zip_is_read_whatever_its_names_say(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_every_common_compression(how):
     assert list(read_zip(zipped(b"one" * 50, how=how), SMALL)) == [b"one" * 50]
 
@@ -158,6 +159,7 @@ def lying_about_its_size() -> bytes:
         (lying_about_its_size(), (TooLarge, BrokenUpload)),
         (zipped(zipped(b"one")), BrokenUpload),
         (zipped(b"one", how=zipfile.ZIP_LZMA), BrokenUpload),
+        (zipped(bytes(100), how=zipfile.ZIP_BZIP2), BrokenUpload),
         (encrypted(), BrokenUpload),
         (zipped(b"one" * 100)[:-30], BrokenUpload),
         (b"", BrokenUpload),

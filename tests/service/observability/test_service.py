@@ -150,15 +150,17 @@ def raw(port: int, request: bytes) -> bytes:
 
 def test_nothing_that_a_caller_sends_is_written_anywhere(observed):
     client = observed.client
+    texts = {"traceparent": CALLER.replace("0af7", "0af9"), "tracestate": "mustermann=19550101"}
+    texts |= {"baggage": "patient=mustermann", "User-Agent": "Mustermann"}
     named = "Mustermann^Max 19550101.dcm"
     for file in (upload(named), upload(named, hostile_dicom()), upload(named, hostile_dicom()[:900])):
         for path in ("/v1/predict", "/v1/explain"):
-            assert client.post(path, data={"model": "bright"}, files=[file]).status_code == 200
+            assert client.post(path, data={"model": "bright"}, files=[file], headers=texts).status_code == 200
         client.post("/v1/studies", files=[("files", file[1])])
     for data in ({"model": "Mustermann"}, {"model": "bright", "target": "Mustermann", "19550101": "Mustermann"}):
         assert client.post("/v1/explain", data=data, files=[upload()]).status_code in (404, 422)
     for path in ("/Mustermann", "/v1/jobs/Mustermann?born=19550101", "/v1/Mustermann%5EMax", "/page/Mustermann.js"):
-        assert client.get(path, headers={"X-Request-ID": "Mustermann", "User-Agent": "Mustermann"}).status_code == 404
+        assert client.get(path, headers=texts | {"X-Request-ID": "Mustermann"}).status_code == 404
     assert client.request("DELETE", "/v1/models?patient=Mustermann").status_code == 405
     port = int(observed.service.address.rpartition(":")[2])
     assert b"400" in raw(port, b"GET /Mustermann HTTP/9.x\r\n\r\n")

@@ -100,6 +100,32 @@ def objects_of(answer) -> list:
     return found
 
 
+def test_only_files_may_have_more_than_64_kib(client):
+    """JSON is parsed on the event loop, and before a reader's code is looked at."""
+    paths = client.get("/openapi.json").json()["paths"]
+    kinds = {
+        (method, path): set(operation["requestBody"]["content"])
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if "requestBody" in operation
+    }
+    taken = {path: kind for (_, path), kind in kinds.items() if "application/json" not in kind}
+    for (method, path), kind in kinds.items():
+        if "application/json" in kind:
+            for size, refused in ((2**16, False), (2**16 + 1, True)):
+                answer = client.request(
+                    method, path, content=b"{}".ljust(size), headers={"content-type": "application/json"}
+                )
+                assert (answer.status_code == 413) is refused, path
+                assert answer.json()["type"].endswith("too-large") is refused
+        elif "multipart/form-data" in kind:
+            assert client.request(method, path, files={"other": bytes(2**17)}).status_code == 422
+        else:
+            zip_ = {"content-type": "application/zip"}
+            assert client.request(method, path, content=bytes(2**17), headers=zip_).status_code == 400
+    assert len(taken) == 7
+
+
 def test_a_series_is_one_answer_of_every_model_that_the_rules_choose(client):
     contents = [saved(ds) for ds in classic_mr(slices())]
     answer = post_zip(client, contents[::-1])
