@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
@@ -163,7 +164,7 @@ class Waiting:
     Args:
         model: what answers.
         lane: where its calls line up.
-        cancelled: asked before each call.
+        cancelled: asked before each call, and again when its turn has come.
         end: deadline of the calls together (`time.monotonic`), where there is one.
 
     Raises:
@@ -185,7 +186,18 @@ class Waiting:
         """See `Model`."""
         return self._in_turn(lambda stop: self._model.gradient(pixels, weights, stop=stop))
 
+    def until(self, end: float) -> Waiting:
+        """The same with another deadline."""
+        return Waiting(self._model, self._lane, self._cancelled, end)
+
     def _in_turn(self, call: Callable[[Stop], T]) -> T:
+        self._check()
+        return self._lane.submit_stoppable(partial(self._call, call), self._end).result()
+
+    def _call(self, call: Callable[[Stop], T], stop: Stop) -> T:
+        self._check()
+        return call(stop)
+
+    def _check(self) -> None:
         if self._cancelled():
             raise Cancelled
-        return self._lane.submit_stoppable(call, self._end).result()
