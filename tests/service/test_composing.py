@@ -44,7 +44,7 @@ def test_each_image_is_explained_as_it_is_alone(view, questions):
         np.testing.assert_allclose(found[row][0].values, alone.values, atol=1e-5)
 
 
-@pytest.mark.parametrize("deadline", [None, 3000])
+@pytest.mark.parametrize("deadline", [None, 1500])
 def test_few_images_hold_masks_at_once_and_the_last_have_their_share_of_the_time(view, questions, deadline):
     at_once, most, rounds = 0, 0, []
 
@@ -64,4 +64,4 @@ def test_few_images_hold_masks_at_once_and_the_last_have_their_share_of_the_time
     options = Options(budget=3 if deadline is None else 100_000, deadline_ms=deadline)
     assert len(_explained(method, questions, view, options, 16, lambda share: None)) == IMAGES
     assert most <= 16
-    assert min(rounds) > 1
+    assert min(rounds) > max(rounds) / 20

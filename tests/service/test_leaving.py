@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 from service.access.gate import Gate
 from service.access.rates import Limits, Rates
 from service.api import make_api
-from service.connections import use_connections
+from service.connections import use_connections, while_client_waits
 from service.edge import Edge
 from service.errors import Overloaded
 from service.pipeline import Pipeline
@@ -29,6 +29,19 @@ from service.settings import Settings
 PICTURE = png(np.random.default_rng(0).integers(0, 256, (400, 400), np.uint8))  # of more bytes than are read ahead
 LONG = {"method": "rise", "budget": "100000", "deadline_ms": "200000"}
 PATIENCE_S = 60
+
+
+@contextlib.asynccontextmanager
+async def _uvicorn(app, listening: socket.socket):
+    use_connections()
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, ws="none"))
+    server.capture_signals = contextlib.nullcontext
+    task = asyncio.create_task(server.serve([listening]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield
+    server.should_exit = True
+    await task
 
 
 class _Server:
@@ -47,17 +60,10 @@ class _Server:
         api = make_api("test")
         api.state.pipeline = self.pipeline
         api.state.gate = Gate(self.settings, b"key", Rates(Limits(self.settings.rate, self.settings.max_concurrent)))
-        use_connections()
         listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(Edge(api, api), lifespan="off", log_config=None, ws="none"))
-        server.capture_signals = contextlib.nullcontext
-        task = asyncio.create_task(server.serve([listening]))
-        while not server.started:
-            await asyncio.sleep(0.01)
         self.place = listening.getsockname()
-        yield self
-        server.should_exit = True
-        await task
+        async with _uvicorn(Edge(api, api), listening):
+            yield self
 
     async def asked(self, route: str, *, files: int = 1, times: int = 1, **fields: str):
         """A connection on which this was asked."""
@@ -109,6 +115,35 @@ def test_an_explanation_ends_when_its_client_leaves(tmp_path, abrupt):
             return statuses
 
     assert asyncio.run(scenario()) == [499]
+
+
+def test_a_client_is_seen_to_leave_though_its_body_came_faster_than_it_was_read(tmp_path):
+    asking, begun, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        asking.set()
+        while (await receive())["more_body"]:
+            pass
+        begun.set()
+        with while_client_waits(scope):
+            await asyncio.sleep(PATIENCE_S)
+        ended.set()
+
+    async def scenario():
+        place = str(tmp_path / "socket")
+        listening = socket.socket(socket.AF_UNIX)  # all that is written at once is read at once
+        listening.bind(place)
+        listening.listen()
+        async with _uvicorn(app, listening):
+            _, writer = await asyncio.open_unix_connection(place)
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 120000\r\n\r\n")
+            await asking.wait()
+            writer.write(bytes(120_000))
+            await begun.wait()
+            writer.close()
+            await ended.wait()
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S / 2))
 
 
 def test_queued_images_of_a_client_that_left_are_not_computed(tmp_path):
