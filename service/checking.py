@@ -9,6 +9,8 @@ from service.explainers.base import Method
 from service.registry import Model, Registry
 from service.settings import Settings
 
+_EXPLAINING = 0.8  # of the time for an answer: its body is to be received, too, and maps are to be written
+
 
 def check_request(
     registry: Registry, settings: Settings, model: str, files: int, wish: Wish, *, inline: bool
@@ -17,7 +19,7 @@ def check_request(
 
     Raises:
         UnknownModel, UnknownMethod, UnknownTarget, InvalidParameter, TooManyImages: as they say.
-        TooSlow: where `inline`, so that somebody waits, asks for it.
+        TooSlow: see `check_cost`.
     """
     served = registry.model(model)
     manifest = served.bundle.manifest
@@ -29,8 +31,7 @@ def check_request(
         raise InvalidParameter(f"target: {len(wish.target)} targets for {files} files; give one, or one for each")
     for target in wish.target:
         check_target(target, wish.against, method, manifest)
-    if inline:
-        check_cost(settings, served, method, wish, files)
+    check_cost(settings, served, method, wish, files, inline=inline)
     return method
 
 
@@ -40,15 +41,26 @@ def check_count(settings: Settings, files: int) -> None:
         raise TooManyImages(f"at most {settings.max_images} files in one request")
 
 
-def check_cost(settings: Settings, served: Model, method: Method, wish: Wish, images: int) -> None:
-    """Raises TooSlow: explaining so many images would take longer than an answer at once may."""
-    if method.budget == 0 or wish.options.deadline_ms is not None:
+def check_cost(settings: Settings, served: Model, method: Method, wish: Wish, images: int, *, inline: bool) -> None:
+    """Refuse what would not be answered: while somebody waits (`inline`), or before a job expires.
+
+    Raises:
+        TooSlow: explaining so many images would take too long, or until a deadline that is too far away.
+    """
+    if method.budget == 0:
         return
     targets = len(served.bundle.manifest.labels) if "all" in wish.target else 1
     seconds = images * served.costs.of(method, wish.options, targets) / 1000
-    if seconds > settings.inline_seconds:
-        raise TooSlow(
-            f"this would take about {seconds:.0f} s, and an answer at once may take "
-            f"{settings.inline_seconds:g} s: ask for a job (POST /v1/explanations), for fewer images, "
-            "a smaller budget, or set deadline_ms"
-        )
+    deadline = wish.options.deadline_ms
+    if deadline is not None:
+        seconds = min(seconds, deadline / 1000)
+    instead = "for a job (POST /v1/explanations), for fewer images, a smaller budget, or "
+    if not inline:
+        limit, what, instead = settings.job_ttl_s, "a job is kept for", "for fewer images or a smaller budget"
+    elif deadline is None:
+        limit, what, instead = settings.inline_seconds, "an answer at once may take", f"{instead}set deadline_ms"
+    else:
+        limit, what = _EXPLAINING * settings.answer_s, "with a deadline an answer at once may take"
+        instead += "a shorter deadline_ms"
+    if seconds > limit:
+        raise TooSlow(f"this would take about {seconds:.0f} s, and {what} {limit:g} s: ask {instead}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import TypeVar
 
 from service.answers import explanation_answer
@@ -23,6 +24,7 @@ from service.schemas import ExplanationAnswer, FindingAnswer, ImageAnswer, Image
 from service.types import Attribution, Encoding, Frame, Item, Outputs, Picture, Target
 
 R = TypeVar("R", bound=Rows)
+_TOGETHER = 16  # images that are explained at once: a method may keep 20 MiB of masks for each
 _STEP_MS = 60.0  # that a step of a slow method holds the engine, where nobody makes it stop
 
 
@@ -107,7 +109,7 @@ def explain_all(
     view: Waiting,
     job: JobHandle | None,
 ) -> list[ImageAnswer | ImageFailure]:
-    """One result for each image, in order. Where a method asks more of the model, all images' questions go together.
+    """One result for each image, in order. Where a method asks more of the model, those of some images go together.
 
     Args:
         readable: the images that were computed.
@@ -138,7 +140,7 @@ def explain_all(
     told = job.progress if job else lambda share: None
     each = served.costs.gradient if method.gradients else served.costs.forward
     batch = max(1, min(64, int(_STEP_MS / each)))
-    found = iter(run_together(method, questions, view, wish.options, batch=batch, progress=told))
+    found = iter(_explained(method, questions, view, wish.options, batch, told))
     results: list[ImageAnswer | ImageFailure] = []
     for row, made, wanted in zip(readable, predictions, asked, strict=True):
         if isinstance(wanted, UnknownTarget):
@@ -158,6 +160,33 @@ def explain_all(
 def _refused(row: Read, error: RequestError) -> ImageFailure:
     ERRORS.labels(error.kind).inc()
     return ImageFailure(name=row.frame.name, error=Problem.of(error))
+
+
+def _explained(
+    method: Method,
+    questions: Sequence[Question],
+    view: Waiting,
+    options: Options,
+    batch: int,
+    progress: Callable[[float], None],
+) -> list[list[Attribution]]:
+    """Attributions of each question, in order: a few images at a time, each with its share of what time is left."""
+    end = None if options.deadline_ms is None else monotonic() + options.deadline_ms / 1000
+    found: list[list[Attribution]] = []
+    while len(found) < len(questions):
+        done = len(found)
+        part = questions[done : done + _TOGETHER]
+        if end is not None:
+            now = monotonic()
+            seconds = (end - now) * len(part) / (len(questions) - done)
+            options = options.model_copy(update={"deadline_ms": max(1, round(1000 * seconds))})
+            view = view.until(now + seconds)
+
+        def told(share: float, done: int = done, asked: int = len(part)) -> None:
+            progress((done + share * asked) / len(questions))
+
+        found += run_together(method, part, view, options, batch=batch, progress=told)
+    return found
 
 
 def _targets(wish: Wish, file: int, predicted: str, manifest: Manifest) -> tuple[Target, ...] | UnknownTarget:

@@ -1,7 +1,9 @@
-"""What uvicorn leaves open: connections that stand still.
+"""What uvicorn leaves open: connections that stand still, and work for clients that have left.
 
 A client may send no request, dribble a request's head, or not take up its answer; uvicorn waits for ever. A slow body
-is for `service.edge`, which can say so.
+is for `service.edge`, which can say so. Where a client leaves, or closes its half of the connection, which uvicorn
+takes for the same, work of which it alone would have had something ends: see `Presence`. Of one that has sent further
+requests already this is noticed when it is written to: no more is read from it until then.
 """
 
 from __future__ import annotations
@@ -14,14 +16,55 @@ import resource
 import sys
 import termios
 import uuid
-from typing import ClassVar
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, ClassVar
 
+from starlette.types import Scope
 from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 SLOWEST = 16 * 1024  # bytes a second that a client must send, or take up, once it has stood still for long enough
 _LONGEST_HEAD = 64 * 1024  # bytes of a request's address and headers
 _MOST_AHEAD = 128  # requests that a client may send before the first is answered: each is kept, parsed
+
+
+class Presence:
+    """Whether the client of a connection is still there; of its requests one at a time is answered."""
+
+    def __init__(self) -> None:
+        self._left = False
+        self._task: asyncio.Task[object] | None = None
+
+    @contextmanager
+    def needed(self) -> Generator[None]:
+        """What this task does within is cancelled when the client leaves, and ends there without an error."""
+        self._task = task = asyncio.current_task()
+        if self._left:
+            self.leave()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._left or task is None:
+                raise
+            task.uncancel()
+        finally:
+            self._task = None
+
+    def leave(self) -> None:
+        """The client has left."""
+        self._left = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+def while_client_waits(scope: Scope) -> AbstractContextManager[None]:
+    """See `Presence.needed`; where nothing is known of the connection, nothing is cancelled."""
+    presence: Presence | None = scope["state"].get("presence")
+    return nullcontext() if presence is None else presence.needed()
 
 
 class Connection(HttpToolsProtocol):
@@ -38,20 +81,26 @@ class Connection(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0
     _unfinished_bytes = 0
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Begin to wait for a head; a connection beyond half of what files this process may open is ended at once."""
         super().connection_made(transport)
+        self._presence = Presence()
         if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
             transport.abort()
             return
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Wait no more, nor let what is answered go on; uvicorn tells the last request alone, wherever it stands."""
         self._head = _cancelled(self._head)
         self._stalled = _cancelled(self._stalled)
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+            self._presence.leave()
 
     def data_received(self, data: bytes) -> None:
         """Note whether a head is complete; the parser keeps a header in memory however long it becomes."""
@@ -68,6 +117,7 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_AHEAD:
             raise ValueError("too many requests wait on this connection")
         super().on_message_begin()
+        self.scope.setdefault("state", {})["presence"] = self._presence
         self._in_head, self._head_bytes, self._unfinished_bytes = True, 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -81,6 +131,16 @@ class Connection(HttpToolsProtocol):
         """The head is complete."""
         self._in_head = False
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is complete. What was paused for its sake is read on: else nobody would see the client leave."""
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered with a problem, like everything else."""

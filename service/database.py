@@ -114,14 +114,22 @@ class Leases:
                     return candidate
         return None
 
-    def renew(self, row: str, owner: str, values: Mapping[str, object]) -> bool:
-        """Keep the claim and set columns; False where the row is no longer the owner's: deleted, or taken."""
-        return self.update(row, owner, {"lease": time() + self._seconds, **values})
+    def renew(
+        self, row: str, owner: str, values: Mapping[str, object], also: ColumnElement[bool] | None = None
+    ) -> bool:
+        """Keep the claim and set columns; False where the row is no longer the owner's: deleted, or taken.
 
-    def update(self, row: str, owner: str, values: Mapping[str, object]) -> bool:
-        """Set columns; False where the row is no longer the owner's."""
+        `also` must hold of it, too.
+        """
+        return self.update(row, owner, {"lease": time() + self._seconds, **values}, also)
+
+    def update(
+        self, row: str, owner: str, values: Mapping[str, object], also: ColumnElement[bool] | None = None
+    ) -> bool:
+        """Set columns; False where the row is no longer the owner's, or `also` does not hold of it."""
         table = self._table
         mine = update_rows(table).where(table.c.id == row, table.c.owner == owner, table.c.status == "running")
+        mine = mine if also is None else mine.where(also)
         with self._engine.begin() as connection:
             return connection.execute(mine.values(**values)).rowcount == 1
 

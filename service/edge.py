@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from math import ceil
 from time import perf_counter
@@ -19,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.gate import Gate
-from service.connections import SLOWEST
+from service.connections import SLOWEST, while_client_waits
 from service.database import is_storage_full
 from service.errors import (
     AnswerTooLate,
@@ -59,7 +60,8 @@ _ANSWERED = (
 )
 _OURS = "the fault is ours; the log has more under this request id"
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
-_UPLOADS = _AT_ONCE | {"/v1/explanations", "/v1/frames", "/v1/report", "/v1/studies"}
+_COMPUTED = _AT_ONCE | {"/v1/frames", "/v1/report", "/v1/studies"}  # for the caller alone
+_UPLOADS = _COMPUTED | {"/v1/explanations"}
 _MAX_JSON = 2**16  # bytes of any other body: it is parsed on the event loop, for readers before their code is looked at
 _BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
 
@@ -186,8 +188,9 @@ class Guard:
         try:
             if scope["path"] in _AT_ONCE:
                 pipeline.admit(deadline)
-            async with asyncio.timeout(settings.answer_s) as exchange.patience:
-                await self.app(scope, exchange.receive, exchange.send)
+            with _while_needed(scope):
+                async with asyncio.timeout(settings.answer_s) as exchange.patience:
+                    await self.app(scope, exchange.receive, exchange.send)
         except RadiolucentError as error:
             await _problem(error, request_id)(scope, receive, send)
         except Exception as error:
@@ -195,6 +198,12 @@ class Guard:
             if exchange.answered:
                 raise
             await _problem(_fault(error, exchange), request_id)(scope, receive, send)
+
+
+def _while_needed(scope: Scope) -> AbstractContextManager[None]:
+    """Ends what is computed for a client that has left; what is to be stored is stored without it, too."""
+    stores = scope["path"] not in _COMPUTED or b"store=" in scope["query_string"]
+    return nullcontext() if stores else while_client_waits(scope)
 
 
 def _fault(error: Exception, exchange: _Exchange) -> RadiolucentError:

@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
+from threading import Event, Semaphore
 from time import monotonic, perf_counter
 from typing import TypeVar
 
-import anyio
-import anyio.to_thread
 import cv2
 
 from service.batching import BATCH_S, Answer, Batcher
@@ -83,7 +82,8 @@ class Pipeline:
         self._chunks = workers
         self._arriving = 0  # files that are being read
         self._besides = 0.0  # seconds of late between the forward passes and the answers
-        self._explaining = 0
+        self._explaining = Semaphore(settings.max_explanations)  # held until a thread has ended
+        self._slow = ThreadPoolExecutor(settings.max_explanations + 1, thread_name_prefix="explain")  # and a job
 
     async def answer(
         self,
@@ -128,18 +128,19 @@ class Pipeline:
             else:
                 decoded = await self.read(uploads, manifest.preprocessing)
                 pixels = [row.item.pixels for row in decoded if isinstance(row, Read)]
-                if method is not None and job is None:
-                    check_cost(self.settings, served, method, wish, len(pixels))
+                if method is not None:
+                    check_cost(self.settings, served, method, wish, len(pixels), inline=job is None)
                 decode_end = perf_counter()
                 computed = await asking(pixels)
         decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
         readable = [row for row in decoded if isinstance(row, Read)]
         inference_end = perf_counter()
         brief = method is not None and method.budget <= 1 and not method.gradients
-        view = self.view(served, job, wish.options.deadline_ms, brief=brief)
+        given_up = Event()
+        view = self.view(served, job, given_up, wish.options.deadline_ms, brief=brief)
         explaining = partial(explain_all, readable, answers, wish, served, method, view, job)
         if not at_once:
-            found = await self.explain_slowly(explaining, bounded=job is None)
+            found = await self.explain_slowly(explaining, given_up, bounded=job is None)
         elif wish.overlay:
             found = await self.in_thread(explaining)
         else:  # some 0.05 ms an image: less than to wake a thread
@@ -252,30 +253,43 @@ class Pipeline:
         return [row for rows in files for row in rows]
 
     def view(
-        self, served: Model, job: JobHandle | None, deadline_ms: int | None = None, *, brief: bool = False
+        self,
+        served: Model,
+        job: JobHandle | None,
+        given_up: Event,
+        deadline_ms: int | None = None,
+        *,
+        brief: bool = False,
     ) -> Waiting:
-        """The model as an explanation may use it: a lane of its own, and an end.
+        """The model as an explanation may use it: a lane of its own, and an end, at once where it is `given_up`.
 
         What is `brief`, no more than a second image, lines up with predictions: it costs others no more than one.
         """
         if job is None:
             end = None if deadline_ms is None else monotonic() + deadline_ms / 1000
-            return Waiting(served.engine, self._lanes[PREDICTION if brief else EXPLANATION], lambda: False, end)
-        return Waiting(served.engine, self._lanes[JOB], job.cancelled)
+            return Waiting(served.engine, self._lanes[PREDICTION if brief else EXPLANATION], given_up.is_set, end)
+        return Waiting(served.engine, self._lanes[JOB], lambda: given_up.is_set() or job.cancelled())
 
-    async def explain_slowly(self, explaining: Callable[[], T], *, bounded: bool) -> T:
-        """In a thread that decoding does not need.
+    async def explain_slowly(self, explaining: Callable[[], T], given_up: Event, *, bounded: bool) -> T:
+        """In a thread that decoding does not need. It counts until it has ended, also where nobody waits any more.
+
+        Args:
+            explaining: is to end where it finds `given_up` set.
+            given_up: set where the answer is no longer awaited.
+            bounded: whether it is one of `max_explanations`.
 
         Raises:
             Overloaded: too many wait already.
         """
-        if bounded and self._explaining >= self.settings.max_explanations:
+        if bounded and not self._explaining.acquire(blocking=False):
             raise Overloaded("too many explanations are waiting; try again later, or ask for a job")
-        self._explaining += bounded
+        running = self._slow.submit(copy_context().run, explaining)
+        if bounded:
+            running.add_done_callback(lambda _: self._explaining.release())
         try:
-            return await anyio.to_thread.run_sync(explaining, abandon_on_cancel=True)
+            return await asyncio.wrap_future(running)
         finally:
-            self._explaining -= bounded
+            given_up.set()
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """In one of the threads for decoding and drawing, of which there are few."""

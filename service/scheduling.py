@@ -166,7 +166,7 @@ class Waiting:
     Args:
         model: what answers.
         lane: where its calls line up.
-        cancelled: asked before each call.
+        cancelled: asked before each call, and again when its turn has come.
         end: deadline of the calls together (`time.monotonic`), where there is one.
 
     Raises:
@@ -189,17 +189,25 @@ class Waiting:
         """See `Model`."""
         return self._in_turn(lambda stop: self._model.gradient(pixels, weights, stop=stop))
 
-    def _in_turn(self, call: Callable[[Stop], T]) -> T:
-        if self._cancelled():
-            raise Cancelled
-        asked, begun = perf_counter(), 0.0
+    def until(self, end: float) -> Waiting:
+        """The same with another deadline."""
+        return Waiting(self._model, self._lane, self._cancelled, end)
 
-        def timed(stop: Stop) -> T:
-            nonlocal begun
-            begun = perf_counter()
+    def _in_turn(self, call: Callable[[Stop], T]) -> T:
+        self._check()
+        asked, waited = perf_counter(), 0.0
+
+        def called(stop: Stop) -> T:
+            nonlocal waited
+            waited = perf_counter() - asked
+            self._check()
             return call(stop)
 
         try:
-            return self._lane.submit_stoppable(timed, self._end).result()
+            return self._lane.submit_stoppable(called, self._end).result()
         finally:
-            self.waited += begun - asked
+            self.waited += waited
+
+    def _check(self) -> None:
+        if self._cancelled():
+            raise Cancelled

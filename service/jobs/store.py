@@ -141,8 +141,8 @@ class JobStore:
         return None if job is None else self.get(job)
 
     def renew(self, job: str, owner: str, progress: float) -> bool:
-        """Keep the claim, and note progress; False where the job is no longer the owner's: deleted, or taken."""
-        return self._leases.renew(job, owner, {"progress": progress})
+        """Keep the claim, and note progress; False where the job is no longer the owner's: deleted, taken, expired."""
+        return self._leases.renew(job, owner, {"progress": progress}, _jobs.c.expires > time())
 
     def finish(self, job: str, owner: str, status: Literal["done", "failed"], answer: str) -> bool:
         """Store the answer; False where the job is no longer the owner's. Its files are deleted."""

@@ -93,11 +93,14 @@ class JobWorker:
             await self._run(job)
 
     def _next(self) -> Job | None:
+        self._sweep()
+        JOBS_WAITING.set(self._store.waiting())
+        return self._store.claim(self._owner)
+
+    def _sweep(self) -> None:
         if monotonic() - self._swept > _SWEEP_S:
             self._swept = monotonic()
             JOBS.labels("expired").inc(self._store.delete_expired())
-        JOBS_WAITING.set(self._store.waiting())
-        return self._store.claim(self._owner)
 
     async def _run(self, job: Job) -> None:
         progress = _Progress()
@@ -132,15 +135,15 @@ class JobWorker:
         JOBS.labels(outcome if kept else "cancelled").inc()
 
     async def _beat(self, job: Job, progress: _Progress) -> None:
-        """Renew the lease; a job that is no longer ours is given up."""
+        """Renew the lease, and sweep; a job that is no longer ours, or expired, is given up."""
         while not progress.cancelled:
             await asyncio.sleep(_BEAT_S)
             try:
                 mine = await anyio.to_thread.run_sync(self._store.renew, job.id, self._owner, progress.share)
+                progress.cancelled = progress.cancelled or not mine
+                await anyio.to_thread.run_sync(self._sweep)
             except Exception:  # noqa: BLE001 - as above
                 logger.exception("the jobs' database failed")
-                continue
-            progress.cancelled = not mine
 
 
 def _short(job: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
+from threading import Event
 
 import anyio.to_thread
 from pydicom.dataset import Dataset
@@ -113,11 +114,12 @@ class StudyDesk:
             TooSlow: it would take too long to wait for.
             Overloaded: too many wait already.
         """
-        view = partial(self._pipeline.view, job=None)
+        given_up = Event()
+        view = partial(self._pipeline.view, job=None, given_up=given_up)
         found = answer_studies(
             contents, wish, self._pipeline.registry, self.rules, view, limit_s=self.settings.inline_seconds
         )
-        return await self._pipeline.explain_slowly(partial(list, map(self._outgoing, found)), bounded=True)
+        return await self._pipeline.explain_slowly(partial(list, map(self._outgoing, found)), given_up, bounded=True)
 
     def request_series(self, asked: SeriesRequest, holder: str = "") -> StudyJob:
         """Accept a series of an archive; on disk when this returns.
@@ -185,7 +187,7 @@ class StudyDesk:
             asked.get("target", "predicted"),
             None if kinds is None else tuple(kinds),
         )
-        view = partial(self._pipeline.view, job=handle)
+        view = partial(self._pipeline.view, job=handle, given_up=Event())
         found = answer_studies(source, wish, self._pipeline.registry, self.rules, view, handle.progress)
         results = await anyio.to_thread.run_sync(partial(list, map(self._outgoing, found)))
         summary = await anyio.to_thread.run_sync(self.summary, "", results)

@@ -292,7 +292,7 @@ def test_too_many_waiting_explanations_are_refused(write_bundle):
     folder = write_bundle("bright").parent
     pipeline = Pipeline(Settings(models=folder, threads=1, device="cpu", max_explanations=1))
     application.state.pipeline = pipeline
-    pipeline._explaining = 1  # one is running
+    assert pipeline._explaining.acquire()  # one is running
     with TestClient(application) as client:
         assert post(client, "explain", [("a.png", png(grey()))], model="bright", method="shap").status_code == 503
         assert post(client, "explain", [("a.png", png(grey()))], model="bright", method="gradcam").status_code == 200

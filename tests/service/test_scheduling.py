@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from service import scheduling
 from service.bundle import read_bundle
 from service.engine import Engine, Stop, Stopped, open_graph
+from service.errors import Cancelled
 from service.scheduling import EXPLANATION, PREDICTION, EngineThread, Lane, Waiting
 
 BUNDLE = Path(__file__).resolve().parents[2] / "models" / "brain-mri-resnet50"
@@ -127,6 +129,20 @@ def test_an_error_belongs_to_who_asked_and_the_thread_goes_on(engine):
     with pytest.raises(ZeroDivisionError):
         lane.submit(lambda: 1 / 0).result()
     assert lane.submit(lambda: 7).result() == 7
+
+
+def test_a_call_is_not_made_where_it_was_cancelled_while_it_waited_for_its_turn(engine):
+    lane, release, cancelled = Lane(EngineThread(), PREDICTION), threading.Event(), threading.Event()
+    view = Waiting(engine, lane, cancelled.is_set)
+    lane.submit(release.wait, 10)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(view.logits, SLOW[:1, ..., 0])
+        while not lane._thread._waiting:
+            time.sleep(0.01)
+        cancelled.set()
+        release.set()
+        with pytest.raises(Cancelled):
+            asked.result()
 
 
 def test_what_was_cancelled_before_its_turn_is_not_run():

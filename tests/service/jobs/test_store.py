@@ -133,6 +133,15 @@ def test_expired_jobs_are_not_shown_and_then_deleted(tmp_path):
     store.close()
 
 
+def test_a_running_job_that_expires_is_lost_to_its_worker(store, monkeypatch):
+    job, now = store.add("{}", FILES), time.time()
+    store.claim("me")
+    monkeypatch.setattr("service.jobs.store.time", lambda: now + 59)
+    assert store.renew(job.id, "me", 0.5)
+    monkeypatch.setattr("service.jobs.store.time", lambda: now + 61)
+    assert not store.renew(job.id, "me", 0.5)
+
+
 def test_there_is_a_limit(tmp_path):
     store = open_store(tmp_path, limit=1)
     store.add("{}", FILES)

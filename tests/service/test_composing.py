@@ -1,0 +1,67 @@
+"""Many images explained a few at a time."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from bright import SIDE
+
+from service.composing import _explained
+from service.explainers.base import Method, Options, Predict, Question, run_together
+from service.explainers.partition_shap import METHOD as SHAP
+from service.pipeline import Pipeline
+from service.settings import Settings
+from service.types import Target
+
+IMAGES = 40
+
+
+@pytest.fixture
+def view(write_bundle):
+    pipeline = Pipeline(Settings(models=write_bundle("bright").parent, threads=1, device="cpu"))
+    return pipeline.view(pipeline.registry.model("bright"), None, threading.Event())
+
+
+@pytest.fixture
+def questions(view):
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIDE, SIDE), np.uint8)
+    outputs = view.run(images[..., np.newaxis])
+    return [Question(image, outputs.row(row), (Target("bright", 0),)) for row, image in enumerate(images)]
+
+
+def test_each_image_is_explained_as_it_is_alone(view, questions):
+    shares: list[float] = []
+    options = Options(budget=100, seed=3)
+    found = _explained(SHAP, questions, view, options, 16, shares.append)
+    assert len(found) == IMAGES
+    assert all(before <= after for before, after in pairwise(shares))
+    assert 0 < shares[0] < shares[-1] <= 1
+    for row in (0, 17, IMAGES - 1):
+        ((alone,),) = run_together(SHAP, [questions[row]], view, options)
+        np.testing.assert_allclose(found[row][0].values, alone.values, atol=1e-5)
+
+
+@pytest.mark.parametrize("deadline", [None, 1500])
+def test_few_images_hold_masks_at_once_and_the_last_have_their_share_of_the_time(view, questions, deadline):
+    at_once, most, rounds = 0, 0, []
+
+    def explain(question, terms):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        count = 0
+        while count < terms.budget and not terms.expired():
+            yield Predict(question.image[None])
+            count += 1
+        rounds.append(count)
+        at_once -= 1
+        return []
+
+    method = Method("counted", exact=False, meaning="", source="", explain=explain)
+    options = Options(budget=3 if deadline is None else 100_000, deadline_ms=deadline)
+    assert len(_explained(method, questions, view, options, 16, lambda share: None)) == IMAGES
+    assert most <= 16
+    assert min(rounds) > max(rounds) / 20
