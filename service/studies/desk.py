@@ -22,6 +22,7 @@ from service.dicomweb.multipart import Limits
 from service.instance_file import InstanceFile
 from service.observability import hashed_uid
 from service.pipeline import Pipeline
+from service.room import Share
 from service.schemas import FindingAnswer, ModelName
 from service.series.answer import SeriesAnswer
 from service.series.reading import Series
@@ -106,17 +107,20 @@ class StudyDesk:
         check_wish(wish, self._pipeline.registry, self.rules)
         return wish
 
-    async def answer(self, contents: Iterable[bytes], wish: StudyWish) -> list[SeriesResult]:
+    def share(self) -> Share:
+        """What a study that somebody sends may hold of this process' memory, beside its body."""
+        return Share(self._pipeline.room)
+
+    async def answer(self, contents: Iterable[bytes], wish: StudyWish, share: Share) -> list[SeriesResult]:
         """Answer while somebody waits.
 
         Raises:
             TooSlow: it would take too long to wait for.
-            Overloaded: too many wait already.
+            Overloaded: too many wait already, or hold the memory for it.
         """
         view = partial(self._pipeline.view, job=None)
-        found = answer_studies(
-            contents, wish, self._pipeline.registry, self.rules, view, limit_s=self.settings.inline_seconds
-        )
+        registry, limit_s = self._pipeline.registry, self.settings.inline_seconds
+        found = answer_studies(contents, wish, registry, self.rules, view, hold=share.take, limit_s=limit_s)
         return await self._pipeline.explain_slowly(partial(list, map(self._outgoing, found)), bounded=True)
 
     def request_series(self, asked: SeriesRequest, holder: str = "") -> StudyJob:
