@@ -130,6 +130,7 @@ class StudyDesk:
             UnknownSource: the archive, or the one to store to, is not configured.
             UnknownModel, UnknownMethod, UnknownTarget: see `check_wish`.
             Overloaded: the queue is full.
+            TooManyRequests: the caller's share of it is.
         """
         archives = self.settings.archives
         source = find_archive(archives, asked.source, asked.wado_url)
@@ -145,6 +146,7 @@ class StudyDesk:
         Raises:
             UnknownSource: it is not configured.
             Overloaded: the queue is full.
+            TooManyRequests: the caller's share of it is.
         """
         options = {"model": wish.model, "method": wish.method, "target": wish.target, "kinds": list(wish.kinds)}
         name = find_archive(self.settings.archives, target)
