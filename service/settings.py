@@ -27,7 +27,7 @@ class ScpSettings(BaseModel):
         port: port to listen on.
         ae_title: callers must call it by this.
         callers: AE titles that may call, at least one.
-        associations: most at once.
+        associations: most at once; eight connections more are let in, to be told so.
         network_s: seconds that a connection may be silent.
         quiet_s: seconds without an instance after which a series is complete, whoever is still connected.
         settle_s: seconds that a series waits for another association to bring more of it.
@@ -111,7 +111,7 @@ class Settings(AccessSettings):
         site_key: file with the site's secret, made where it is missing: logs hold UIDs only as hashes with it, and
             de-identifying replaces UIDs by such hashes. Left out, in the user's state folder.
         study_ttl_s: seconds that an answered or a dead study is kept.
-        max_studies: most studies that may wait or run.
+        max_studies: most studies that may wait or run; one caller's, or those by C-STORE, may be half of them.
         max_study_mib: most MiB of one study, unpacked.
         scp: the C-STORE door, as JSON; see `ScpSettings`. Closed where left out.
         reader_studies: SQLAlchemy URL of the reader studies' database; empty is an SQLite file in the state folder.
