@@ -61,9 +61,12 @@ class Scp:
         """Listen. Raises OSError where the port is taken or a certificate cannot be read."""
         from pynetdicom import evt
 
+        from service.studies.association_server import bound_pdus
+
         listeners: list[Any] = [
             (evt.EVT_C_ECHO, lambda event: _SUCCESS),  # pyright: ignore[reportUnknownLambdaType]
             (evt.EVT_C_STORE, self._store_instance),
+            (evt.EVT_CONN_OPEN, bound_pdus),
             (evt.EVT_DATA_RECV, self._count),
             (evt.EVT_CONN_CLOSE, self._leave),
             (evt.EVT_RELEASED, self._leave),

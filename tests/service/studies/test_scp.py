@@ -228,6 +228,14 @@ def test_connections_that_say_nothing_are_few_and_are_closed(tmp_path, sent):
     door.close()
 
 
+def test_a_pdu_that_announces_gigabytes_is_not_kept(door):
+    address = ("127.0.0.1", door.scp.port)
+    with socket.create_connection(address, timeout=60) as connection, pytest.raises(ConnectionError):
+        connection.sendall(b"\x01\x00\xff\xff\xff\xff")
+        for _ in range(64):
+            connection.sendall(bytes(2**20))
+
+
 def ended(connection: socket.socket) -> bool:
     """Whether the other side closes it, be it with the news of an abort."""
     try:
