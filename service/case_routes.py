@@ -16,8 +16,9 @@ from service.errors import InvalidParameter, ModelFailed, UnknownTarget
 from service.forms import FORM, PROBLEMS, ModelField, WishForm, pipeline_of
 from service.frames import FramesAnswer, frames_answer
 from service.images.reading import read_frames
+from service.room import Share
 from service.schemas import ImageFailure
-from service.uploads import Upload
+from service.uploads import Upload, budget_of
 
 _ONE_FILE = "One file: PNG, JPEG or DICOM."
 
@@ -81,16 +82,18 @@ async def _report(request: Request, model: str, upload: Upload, wish: Wish, numb
     note_model(request, model, pipeline.registry.version(model))
     if wish.target == ("all",):
         raise InvalidParameter("target: a report shows one map; name one class, or `predicted`")
-    frames = await pipeline.in_thread(lambda: read_frames(upload.content, upload.name))
-    if number > len(frames):
-        raise InvalidParameter(f"frame: the file has {len(frames)}")
-    result = await pipeline.answer(
-        request.state.request_id, model, [upload], replace(wish, overlay=True, picture="png")
-    )
-    found = result.results[number - 1]
-    if isinstance(found, ImageFailure):
-        refused = UnknownTarget if found.error.status < HTTPStatus.INTERNAL_SERVER_ERROR else ModelFailed
-        raise refused(found.error.detail)  # the prediction is what it is to be told from
-    bundle = pipeline.registry.model(model).bundle
-    case = ReportedCase(frames[number - 1], number, len(frames), found, bundle, result.request_id)
-    return await pipeline.in_thread(lambda: case_report(case))
+    with Share(pipeline.room) as share:
+        budget = budget_of(share.take)
+        frames = await pipeline.in_thread(lambda: read_frames(upload.content, upload.name, budget))
+        if number > len(frames):
+            raise InvalidParameter(f"frame: the file has {len(frames)}")
+        result = await pipeline.answer(
+            request.state.request_id, model, [upload], replace(wish, overlay=True, picture="png")
+        )
+        found = result.results[number - 1]
+        if isinstance(found, ImageFailure):
+            refused = UnknownTarget if found.error.status < HTTPStatus.INTERNAL_SERVER_ERROR else ModelFailed
+            raise refused(found.error.detail)  # the prediction is what it is to be told from
+        bundle = pipeline.registry.model(model).bundle
+        case = ReportedCase(frames[number - 1], number, len(frames), found, bundle, result.request_id)
+        return await pipeline.in_thread(lambda: case_report(case))

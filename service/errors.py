@@ -44,6 +44,7 @@
     ├── IdentityUnavailable              503   the provider whose tokens are taken does not answer
     ├── RemoteError                      502   an archive that the service fetches from or stores to
     │   ├── RemoteUnavailable            502   may pass: tried again
+    │   ├── RemoteMissing                502   not there, or not yet: tried again for some minutes
     │   └── RemoteRefused                502   will not pass by itself
     ├── ModelFailed                      500   fails alone; the other images of the request are answered
     ├── StageLost                        500   what an earlier stage of a study left on disk is gone or damaged
@@ -396,6 +397,13 @@ class RemoteUnavailable(RemoteError):
 
     kind = "remote-unavailable"
     title = "The archive is not available"
+
+
+class RemoteMissing(RemoteError):
+    """The archive does not have it; it may still be arriving there."""
+
+    kind = "remote-missing"
+    title = "The archive does not have it"
 
 
 class RemoteRefused(RemoteError):

@@ -69,14 +69,15 @@ class InstanceWriter:
 
     Args:
         path: the file; created where it is missing.
+        named: its name is on disk already, by an earlier `sync`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, named: bool = False) -> None:
         self._path = path
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._file = os.fdopen(descriptor, "ab", buffering=0)
         self.size = os.fstat(descriptor).st_size
-        self._synced_name = False
+        self._synced_name = named
 
     def add(self, content: bytes) -> None:
         """Append an instance; it is not yet safe. Raises OSError, with the file as it was before."""

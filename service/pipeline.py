@@ -21,13 +21,16 @@ from service.checking import check_cost, check_request
 from service.composing import JobHandle, Read, Wish, explain_all, observe, set_failed_aside
 from service.errors import ModelFailed, Overloaded
 from service.explainers.base import Method
+from service.images.pixels import Budget
 from service.registry import Model, Registry, load_models
+from service.room import Room, Share
 from service.scheduling import EXPLANATION, JOB, PREDICTION, EngineThread, Lane, Waiting
 from service.schemas import ImageFailure, ModelName, Result
 from service.segmenter import Segmenter
+from service.series.reading import MAX_PIXELS
 from service.settings import Settings
 from service.types import Grey8, Masks, Outputs, PreprocessingSpec
-from service.uploads import Upload, read_files
+from service.uploads import Upload, budget_of, read_files
 
 T = TypeVar("T")
 Computed = Answer[Outputs] | ModelFailed
@@ -45,6 +48,7 @@ class Pipeline:
 
     def __init__(self, settings: Settings, shared: Path | None = None) -> None:
         self.settings = settings
+        self.room = Room(settings.max_study_mib * 2**20 + 4 * MAX_PIXELS)  # the largest study alone always fits
         self.registry: Registry = load_models(
             settings.models,
             threads=settings.threads,
@@ -119,32 +123,34 @@ class Pipeline:
         at_once = method is None or method.budget == 0
         if job is None:
             self.admit(deadline, len(uploads))
-        with self.on_its_way(urgent=job is None and at_once):
-            more = method.outputs if method is not None else frozenset[str]()
-            by = None if deadline is None else deadline - self._besides
-            asking = partial(self.batchers[model].run, more=more, deadline=by)
-            if at_once:
-                decoded, computed, decode_end = await self._read_and_compute(served, uploads, asking)
-            else:
-                decoded = await self.read(uploads, manifest.preprocessing)
-                pixels = [row.item.pixels for row in decoded if isinstance(row, Read)]
-                if method is not None:
-                    check_cost(self.settings, served, method, wish, len(pixels), inline=job is None)
-                decode_end = perf_counter()
-                computed = await asking(pixels)
-        decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
-        readable = [row for row in decoded if isinstance(row, Read)]
-        inference_end = perf_counter()
-        brief = method is not None and method.budget <= 1 and not method.gradients
-        given_up = Event()
-        view = self.view(served, job, given_up, wish.options.deadline_ms, brief=brief)
-        explaining = partial(explain_all, readable, answers, wish, served, method, view, job)
-        if not at_once:
-            found = await self.explain_slowly(explaining, given_up, bounded=job is None)
-        elif wish.overlay:
-            found = await self.in_thread(explaining)
-        else:  # some 0.05 ms an image: less than to wake a thread
-            found = explaining()
+        with Share(self.room if job is None else None) as share:
+            budget = budget_of(share.take if wish.overlay else None)
+            with self.on_its_way(urgent=job is None and at_once):
+                more = method.outputs if method is not None else frozenset[str]()
+                by = None if deadline is None else deadline - self._besides
+                asking = partial(self.batchers[model].run, more=more, deadline=by)
+                if at_once:
+                    decoded, computed, decode_end = await self._read_and_compute(served, uploads, budget, asking)
+                else:
+                    decoded = await self.read(uploads, manifest.preprocessing, budget)
+                    pixels = [row.item.pixels for row in decoded if isinstance(row, Read)]
+                    if method is not None:
+                        check_cost(self.settings, served, method, wish, len(pixels), inline=job is None)
+                    decode_end = perf_counter()
+                    computed = await asking(pixels)
+            decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
+            readable = [row for row in decoded if isinstance(row, Read)]
+            inference_end = perf_counter()
+            brief = method is not None and method.budget <= 1 and not method.gradients
+            given_up = Event()
+            view = self.view(served, job, given_up, wish.options.deadline_ms, brief=brief)
+            explaining = partial(explain_all, readable, answers, wish, served, method, view, job)
+            if not at_once:
+                found = await self.explain_slowly(explaining, given_up, bounded=job is None)
+            elif wish.overlay:
+                found = await self.in_thread(explaining)
+            else:  # some 0.05 ms an image: less than to wake a thread
+                found = explaining()
         ready = iter(found)
         results = [next(ready) if isinstance(row, Read) else row for row in decoded]
         end = perf_counter()
@@ -166,7 +172,11 @@ class Pipeline:
         )
 
     async def _read_and_compute(
-        self, served: Model, uploads: Sequence[Upload], asking: Callable[..., Awaitable[list[Computed]]]
+        self,
+        served: Model,
+        uploads: Sequence[Upload],
+        budget: Budget,
+        asking: Callable[..., Awaitable[list[Computed]]],
     ) -> tuple[list[Read | ImageFailure], list[Computed], float]:
         """Rows and answers, in order, and when the engine could begin: it computes the first while others are read."""
         batcher, spec = self.batchers[served.bundle.manifest.id], served.bundle.manifest.preprocessing
@@ -179,7 +189,7 @@ class Pipeline:
             nonlocal left, images
             async with ahead:
                 piece = uploads[first : first + size]
-                rows = await self._decode(piece, spec, first)
+                rows = await self._decode(piece, spec, budget, first)
                 begins.append(perf_counter())
                 self._arriving -= len(piece)
                 left -= len(piece)
@@ -234,22 +244,24 @@ class Pipeline:
         """As `service.checking.check_request`."""
         return check_request(self.registry, self.settings, model, files, wish, inline=inline)
 
-    async def read(self, uploads: Sequence[Upload], spec: PreprocessingSpec) -> list[Read | ImageFailure]:
-        """Decode and prepare all frames of all files, in order; what is wrong with a file is its only result."""
+    async def read(
+        self, uploads: Sequence[Upload], spec: PreprocessingSpec, budget: Budget
+    ) -> list[Read | ImageFailure]:
+        """Decode and prepare all frames of all files; see `service.uploads.read_files`."""
         self._arriving += len(uploads)
         try:
-            return await self._decode(uploads, spec)
+            return await self._decode(uploads, spec, budget)
         finally:
             self._arriving -= len(uploads)
 
     async def _decode(
-        self, uploads: Sequence[Upload], spec: PreprocessingSpec, first: int = 0
+        self, uploads: Sequence[Upload], spec: PreprocessingSpec, budget: Budget, first: int = 0
     ) -> list[Read | ImageFailure]:
         """The same for a part of a request, whose first file has the number `first` in it."""
         numbered = list(enumerate(uploads, first))
         share = -(-len(numbered) // self._chunks)
         chunks = [numbered[start : start + share] for start in range(0, len(numbered), share)]
-        files = await asyncio.gather(*(self.in_thread(partial(read_files, chunk, spec)) for chunk in chunks))
+        files = await asyncio.gather(*(self.in_thread(partial(read_files, chunk, spec, budget)) for chunk in chunks))
         return [row for rows in files for row in rows]
 
     def view(

@@ -18,7 +18,7 @@ from service.pipeline import Pipeline
 from service.schemas import ImageFailure, ModelName, OutlineAnswer, SegmentationResult
 from service.segmenter import SegmentationManifest
 from service.types import Masks
-from service.uploads import Upload
+from service.uploads import Upload, budget_of
 
 METHOD = "segment"  # the method label of metrics
 
@@ -52,7 +52,7 @@ async def segment(
     check_count(pipeline.settings, len(uploads))
     pipeline.admit(deadline, len(uploads))
     with pipeline.on_its_way():
-        decoded = await pipeline.read(uploads, manifest.preprocessing)
+        decoded = await pipeline.read(uploads, manifest.preprocessing, budget_of(None))
         readable = [row for row in decoded if isinstance(row, Read)]
         decode_end = perf_counter()
         computed = await pipeline.outliners[model].run([row.item.pixels for row in readable], deadline=deadline)

@@ -27,7 +27,7 @@ class ScpSettings(BaseModel):
         port: port to listen on.
         ae_title: callers must call it by this.
         callers: AE titles that may call, at least one.
-        associations: most at once.
+        associations: most at once; eight connections more are let in, to be told so.
         network_s: seconds that a connection may be silent.
         quiet_s: seconds without an instance after which a series is complete, whoever is still connected.
         settle_s: seconds that a series waits for another association to bring more of it.
@@ -102,8 +102,8 @@ class Settings(AccessSettings):
         max_explanations: explanations beyond one forward pass that may wait or run, until they have ended; further ones
             are answered 503.
         jobs_database: SQLAlchemy URL of the jobs' database; empty is an SQLite file in the user's state folder.
-        job_ttl_s: seconds after which a job, its images and its result are deleted, running or not; what would take longer
-            is refused.
+        job_ttl_s: seconds after which a job, its images and its result are deleted, running or not; what would take
+            longer is refused.
         max_jobs: most jobs stored at once.
         rules: TOML file that says which model answers which series; left out, the shipped `service/series/rules.toml`.
         archives: PACS that speak DICOMweb, by name, as JSON: `{"orthanc": {"url": "http://127.0.0.1:8042/dicom-web"}}`.
@@ -114,7 +114,7 @@ class Settings(AccessSettings):
         site_key: file with the site's secret, made where it is missing: logs hold UIDs only as hashes with it, and
             de-identifying replaces UIDs by such hashes. Left out, in the user's state folder.
         study_ttl_s: seconds that an answered or a dead study is kept.
-        max_studies: most studies that may wait or run.
+        max_studies: most studies that may wait or run; one caller's, or those by C-STORE, may be half of them.
         max_study_mib: most MiB of one study, unpacked.
         scp: the C-STORE door, as JSON; see `ScpSettings`. Closed where left out.
         reader_studies: SQLAlchemy URL of the reader studies' database; empty is an SQLite file in the state folder.

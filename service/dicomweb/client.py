@@ -20,6 +20,7 @@ from service.dicomweb.stow_answer import check_stored
 from service.errors import (
     BrokenUpload,
     InvalidParameter,
+    RemoteMissing,
     RemoteRefused,
     RemoteUnavailable,
     TooLarge,
@@ -55,8 +56,9 @@ def fetch_series(archive: Archive, study: str, series: str, limits: Limits) -> I
 
     Raises:
         InvalidParameter: a UID that is none.
+        RemoteMissing: the archive does not have it, or not yet.
         RemoteRefused: the archive will not give it.
-        RemoteUnavailable: the archive failed, or does not have it, yet.
+        RemoteUnavailable: the archive failed.
         TooLarge: beyond the limits.
         TooManyImages: beyond the limits.
     """
@@ -71,7 +73,7 @@ def fetch_series(archive: Archive, study: str, series: str, limits: Limits) -> I
                     INSTANCES.labels("wado", "read").inc()
                     yield content
             if not seen:
-                raise RemoteUnavailable("the archive gives no instance of the series")
+                raise RemoteMissing("the archive gives no instance of the series")
             return
         except RemoteUnavailable:
             if attempt == archive.attempts:
@@ -123,6 +125,8 @@ def whole_answer(archive: Archive, url: str, accept: str) -> bytes:
 def _fetch(archive: Archive, url: str, limits: Limits) -> Iterator[bytes]:
     accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
     with request(archive, "GET", url, {"Accept": accept}) as answer:
+        if answer.status_code == 404:
+            raise RemoteMissing("the archive answers that it has no such series")
         _check(answer)
         pieces = _pieces(answer, archive.total_s)
         kind = answer.headers.get("Content-Type", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from email.message import Message
 from io import BytesIO
@@ -142,8 +142,13 @@ def _body(contents: Iterable[bytes], boundary: bytes) -> Iterator[bytes]:
     yield b"--" + boundary + b"--\r\n"
 
 
-def read_zip(content: bytes, limits: Limits) -> Iterator[bytes]:
+def read_zip(content: bytes, limits: Limits, hold: Callable[[int], None] = lambda size: None) -> Iterator[bytes]:
     """The files of a zip archive, in its order, unpacked into memory one by one; names and folders mean nothing.
+
+    Args:
+        content: the archive.
+        limits: what it may hold.
+        hold: told of bytes before they take memory; what it raises ends the unpacking.
 
     Raises:
         BrokenUpload: damaged, encrypted, compressed in an unusual way, or an archive in the archive.
@@ -162,12 +167,12 @@ def read_zip(content: bytes, limits: Limits) -> Iterator[bytes]:
         if len(entries) > limits.files:
             raise TooManyImages(f"an archive may hold at most {limits.files} files")
         for entry in entries:
-            unpacked = _unpack(archive, entry, min(left, limits.file_bytes))
+            unpacked = _unpack(archive, entry, min(left, limits.file_bytes), hold)
             left -= len(unpacked)
             yield unpacked
 
 
-def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, allowed: int) -> bytes:
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, allowed: int, hold: Callable[[int], None]) -> bytes:
     """One file, by what it really unpacks to, whatever its header says."""
     if entry.flag_bits & 1:
         raise BrokenUpload("the zip archive is encrypted")
@@ -177,6 +182,7 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, allowed: int) -> b
     try:
         with archive.open(entry) as file:
             while len(unpacked) <= allowed and (piece := file.read(_CHUNK)):
+                hold(len(piece))
                 unpacked += piece
     except _ZIP_ERRORS:
         raise BrokenUpload("a file of the zip archive is damaged") from None

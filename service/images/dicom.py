@@ -13,7 +13,7 @@ from service.images.codecs import FILE_ERRORS, stored_frames
 from service.images.grading import functional_group, grade, read_grading
 from service.images.palette import rgb_of
 from service.images.parsing import PIXEL_KEYWORDS, parse
-from service.images.pixels import check_size, grey_of
+from service.images.pixels import Budget, check_size, grey_of
 from service.images.tags import numbers
 from service.types import Frame
 
@@ -52,7 +52,7 @@ def looks_like_dicom(content: bytes) -> bool:
     return content[:2] == b"\x08\x00" and int.from_bytes(content[4:8], "little") < min(len(content), 1 << 16)
 
 
-def read_dicom(content: bytes, name: str) -> list[Frame]:
+def read_dicom(content: bytes, name: str, budget: Budget | None = None) -> list[Frame]:
     """Decode every frame of an instance.
 
     With a VOI LUT or window, pixels are float32 0..255, clipped to it. Without one, unsigned 8-bit values come as
@@ -61,6 +61,7 @@ def read_dicom(content: bytes, name: str) -> list[Frame]:
     Args:
         content: the whole file, with or without preamble and file meta information.
         name: name of the frame, or the stem of `name#1`, `name#2`, ... where there are several.
+        budget: of all files of a request; None for any number.
 
     Returns:
         One frame for each of Number of Frames (0028,0008), in order.
@@ -68,12 +69,16 @@ def read_dicom(content: bytes, name: str) -> list[Frame]:
     Raises:
         CorruptImage: truncated, damaged or contradictory.
         NoPixelData: nothing to show in the instance.
+        TooManyImages: beyond the budget.
         TooManyPixels: the header announces more than the limits of `service.images.pixels`.
         UnsupportedFormat: photometric interpretation other than grey, palette, RGB or YBR.
         UnsupportedTransferSyntax: no decoder for the pixel data.
     """
     ds = parse(content)
-    return decode(ds, describe(ds), name)
+    described = describe(ds)
+    if budget is not None:
+        budget.take(described.frames, described.pixels)
+    return decode(ds, described, name)
 
 
 def describe(ds: Dataset) -> Description:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
-from service.errors import SlowImage, TooManyPixels
+from service.errors import SlowImage, TooManyImages, TooManyPixels
 from service.types import Grey8
 
 MAX_FRAME_PIXELS = 2**26  # 64 Mi pixels: 8192 x 8192
@@ -19,6 +20,37 @@ MAX_SCANS = 64  # of a JPEG: encoders write 10
 MAX_FILE_PIXELS = 2**27  # all frames together: 512 frames of 512 x 512
 
 _filter_lock = threading.Lock()
+
+
+class Budget:
+    """What all files of one request may decode to together, in any order and from any threads.
+
+    Args:
+        images: most of them.
+        pixels: most of all images.
+        hold: told the most bytes that each file's pixels take, where they stay in memory until the answer; what it
+            raises refuses the request. None: an image's pixels are given up as soon as the model's input is made.
+    """
+
+    def __init__(self, images: int, pixels: int, hold: Callable[[int], None] | None = None) -> None:
+        self.keeps = hold is not None
+        self._hold, self._lock = hold, threading.Lock()
+        self._left_images, self._left_pixels = images, pixels
+        self._refusal = f"at most {images} images with {pixels} pixels together at once"
+
+    def take(self, images: int, pixels: int) -> None:
+        """Ask before a file is decoded.
+
+        Raises:
+            TooManyImages: the files have more together.
+        """
+        with self._lock:
+            self._left_images -= images
+            self._left_pixels -= pixels
+            if self._left_images < 0 or self._left_pixels < 0:
+                raise TooManyImages(self._refusal)
+        if self._hold is not None:
+            self._hold(4 * pixels)  # as float32
 
 
 def check_size(width: int, height: int, frames: int = 1) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from service.errors import CorruptImage, TooManyPixels, UnsupportedFormat
 from service.images.dicom import looks_like_dicom, read_dicom
 from service.images.patience import Patience, PatientStream
-from service.images.pixels import check_scans, check_size, grey_of, silence
+from service.images.pixels import Budget, check_scans, check_size, grey_of, silence
 from service.images.png import SIGNATURE, read_plain
 from service.types import Frame
 
@@ -67,12 +67,13 @@ def sniff(content: bytes) -> Format | None:
     return "dicom" if looks_like_dicom(content) else None
 
 
-def read_frames(content: bytes, name: str) -> list[Frame]:
+def read_frames(content: bytes, name: str, budget: Budget | None = None) -> list[Frame]:
     """Decode a file.
 
     Args:
         content: the whole file: PNG, JPEG or DICOM.
         name: what the frames are called; the frames of a multi-frame file are `name#1`, `name#2`, ...
+        budget: of all files of a request; None for any number.
 
     Returns:
         At least one frame. Grey and colour images of 8 bits give uint8; 16-bit PNG and all DICOM with a rescale, a
@@ -81,18 +82,19 @@ def read_frames(content: bytes, name: str) -> list[Frame]:
     Raises:
         UnsupportedFormat: neither PNG, JPEG nor DICOM.
         UnreadableImage: a more specific subclass says why.
+        TooManyImages: beyond the budget.
     """
     form = sniff(content)
     if form is None:
         raise UnsupportedFormat("the file is neither PNG nor JPEG nor DICOM")
-    return read_dicom(content, name) if form == "dicom" else [_read_raster(content, name, form)]
+    return read_dicom(content, name, budget) if form == "dicom" else [_read_raster(content, name, form, budget)]
 
 
-def _read_raster(content: bytes, name: str, form: Format) -> Frame:
+def _read_raster(content: bytes, name: str, form: Format, budget: Budget | None) -> Frame:
     """Decode PNG or JPEG."""
     plain = read_plain(content) if form == "png" else None
     if plain is not None:
-        check_size(plain.shape[1], plain.shape[0])
+        _admit(plain.shape[1], plain.shape[0], budget)
         return _frame(name, plain)
     silence("PIL")
     kind, patience = form.upper(), Patience()
@@ -100,7 +102,7 @@ def _read_raster(content: bytes, name: str, form: Format) -> Frame:
         check_scans(content)
     try:
         image: Image.Image = Image.open(PatientStream(content, patience), formats=(kind,))
-        check_size(*image.size)
+        _admit(*image.size, budget)
         patience.grant(image.width * image.height)
         image.load()
     except Image.DecompressionBombError:
@@ -115,6 +117,12 @@ def _read_raster(content: bytes, name: str, form: Format) -> Frame:
         return _frame(name, np.asarray(upright), notes)
     shown = upright.convert("L") if upright.mode in ("L", "1") else _opaque(upright)
     return _frame(name, np.asarray(shown, np.uint8), notes)
+
+
+def _admit(width: int, height: int, budget: Budget | None) -> None:
+    check_size(width, height)
+    if budget is not None:
+        budget.take(1, width * height)
 
 
 def _frame(name: str, pixels: NDArray[Any], notes: Sequence[str] = ()) -> Frame:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from service.errors import TooManyImages, UnreadableImage
+from service.errors import UnreadableImage
 from service.images.dicom import decode, describe, looks_like_dicom
 from service.images.parsing import parse
+from service.images.pixels import Budget
 from service.images.tags import MANUFACTURER, readable_header, text, uid_of
 from service.series.arrangement import arrange
 from service.series.geometry import most_common
@@ -63,20 +64,7 @@ class _Instance:
     damaged: bool = False
 
 
-class _Budget:
-    """What all instances of one call may hold together."""
-
-    def __init__(self) -> None:
-        self.slices, self.pixels = MAX_SLICES, MAX_PIXELS
-
-    def take(self, slices: int, pixels: int) -> None:
-        self.slices -= slices
-        self.pixels -= pixels
-        if self.slices < 0 or self.pixels < 0:
-            raise TooManyImages(f"at most {MAX_SLICES} slices with {MAX_PIXELS} pixels together at once")
-
-
-def read_series(contents: Iterable[bytes]) -> list[Series]:
+def read_series(contents: Iterable[bytes], hold: Callable[[int], None] = lambda size: None) -> list[Series]:
     """Decode instances, and put the frames of each series in geometric order.
 
     Localisers, results of this service, duplicates, frames of another size, orientation or frame of reference than
@@ -86,6 +74,7 @@ def read_series(contents: Iterable[bytes]) -> list[Series]:
 
     Args:
         contents: whole files, of any number of series.
+        hold: told the most bytes that the pixels of each file take; what it raises ends the reading.
 
     Returns:
         The series, ordered by their UIDs. A series of which nothing can be answered has no slices. Files that cannot
@@ -94,7 +83,7 @@ def read_series(contents: Iterable[bytes]) -> list[Series]:
     Raises:
         TooManyImages: more slices or pixels than the service holds in memory.
     """
-    budget, seen = _Budget(), set[tuple[str, str, str]]()
+    budget, seen = Budget(MAX_SLICES, MAX_PIXELS, hold), set[tuple[str, str, str]]()
     groups: dict[tuple[str, str], list[_Instance]] = {}
     for content in contents:
         instance = _read_instance(content, seen, budget)
@@ -107,7 +96,7 @@ def read_series(contents: Iterable[bytes]) -> list[Series]:
     return [_series(*names, groups[names]) for names in sorted(groups)]
 
 
-def _read_instance(content: bytes, seen: set[tuple[str, str, str]], budget: _Budget) -> _Instance:
+def _read_instance(content: bytes, seen: set[tuple[str, str, str]], budget: Budget) -> _Instance:
     """Decode one file; what is wrong with it is in the result."""
     if content[128:132] != b"DICM" and not looks_like_dicom(content):
         return _Instance("", "", None, (), [LeftOut("", None, "not a DICOM file")])

@@ -92,6 +92,7 @@ def answer_studies(
     view: Callable[[Model], Waiting],
     progress: Callable[[float], None] = lambda share: None,
     *,
+    hold: Callable[[int], None] = lambda size: None,
     limit_s: float | None = None,
 ) -> Iterator[SeriesResult]:
     """Answer every series of some instances.
@@ -103,6 +104,7 @@ def answer_studies(
         rules: which of them answers what.
         view: a model as this work may use it.
         progress: told the share done, 0..1.
+        hold: see `service.series.reading.read_series`.
         limit_s: seconds that the answer may be expected to take; None for any.
 
     Yields:
@@ -113,7 +115,7 @@ def answer_studies(
         TooSlow: beyond the limit; nothing was computed.
     """
     chosen: list[tuple[Series, Selection]] = []
-    for series in read_series(contents):
+    for series in read_series(contents, hold):
         selection = Selection((wish.model,), ()) if wish.model and series.slices else select(series, rules)
         chosen.append((series, selection))
     total = sum(len(series.slices) * len(selection.models) for series, selection in chosen) or 1

@@ -23,6 +23,7 @@ from service.dicomweb.multipart import Limits
 from service.instance_file import InstanceFile
 from service.observability import hashed_uid
 from service.pipeline import Pipeline
+from service.room import Share
 from service.schemas import FindingAnswer, ModelName
 from service.series.answer import SeriesAnswer
 from service.series.reading import Series
@@ -107,18 +108,21 @@ class StudyDesk:
         check_wish(wish, self._pipeline.registry, self.rules)
         return wish
 
-    async def answer(self, contents: Iterable[bytes], wish: StudyWish) -> list[SeriesResult]:
+    def share(self) -> Share:
+        """What a study that somebody sends may hold of this process' memory, beside its body."""
+        return Share(self._pipeline.room)
+
+    async def answer(self, contents: Iterable[bytes], wish: StudyWish, share: Share) -> list[SeriesResult]:
         """Answer while somebody waits.
 
         Raises:
             TooSlow: it would take too long to wait for.
-            Overloaded: too many wait already.
+            Overloaded: too many wait already, or hold the memory for it.
         """
         given_up = Event()
         view = partial(self._pipeline.view, job=None, given_up=given_up)
-        found = answer_studies(
-            contents, wish, self._pipeline.registry, self.rules, view, limit_s=self.settings.inline_seconds
-        )
+        registry, limit_s = self._pipeline.registry, self.settings.inline_seconds
+        found = answer_studies(contents, wish, registry, self.rules, view, hold=share.take, limit_s=limit_s)
         return await self._pipeline.explain_slowly(partial(list, map(self._outgoing, found)), given_up, bounded=True)
 
     def request_series(self, asked: SeriesRequest, holder: str = "") -> StudyJob:
@@ -128,6 +132,7 @@ class StudyDesk:
             UnknownSource: the archive, or the one to store to, is not configured.
             UnknownModel, UnknownMethod, UnknownTarget: see `check_wish`.
             Overloaded: the queue is full.
+            TooManyRequests: the caller's share of it is.
         """
         archives = self.settings.archives
         source = find_archive(archives, asked.source, asked.wado_url)
@@ -143,6 +148,7 @@ class StudyDesk:
         Raises:
             UnknownSource: it is not configured.
             Overloaded: the queue is full.
+            TooManyRequests: the caller's share of it is.
         """
         options = {"model": wish.model, "method": wish.method, "target": wish.target, "kinds": list(wish.kinds)}
         name = find_archive(self.settings.archives, target)

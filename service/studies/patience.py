@@ -13,7 +13,7 @@ class Patience:
     """How often a study is tried before it is dead.
 
     Attributes:
-        attempts: most runs of one stage.
+        attempts: most runs of one stage; for what the archive does not have, some three minutes.
         away: the same where the archive is away, or there is too much to do: a night's maintenance is no reason to die.
         crashes: most deaths of a worker that had it: what kills workers must not go round for ever. A study that
             was there when a worker died runs alone in its process, so that no other is blamed for it.

@@ -71,8 +71,7 @@ class Reception:
         with arriving.lock:
             if arriving.upload.add(content):
                 return
-            arriving.upload.close()  # a worker has it: what comes now is another job
-            arriving.upload = self._open(series)
+            arriving.upload = self._open(series)  # a worker has the other: what comes now is another job
             if not arriving.upload.add(content):
                 raise Overloaded("the queue takes instances faster than they are written")
 
@@ -91,13 +90,11 @@ class Reception:
             for arriving in self._series.values():
                 with arriving.lock:
                     arriving.upload.end(self._settle_s)
-                    arriving.upload.close()
             self._series.clear()
 
     def _forget_old(self) -> None:
-        """Close the files of series that nobody brings any more; their jobs are long due."""
+        """Forget series that have been quiet for long: their jobs are due, and what comes now is another one."""
         before = monotonic() - max(self._quiet_s, self._settle_s) - 60.0
         for key, arriving in list(self._series.items()):
-            if not arriving.bringers and arriving.last < before:
-                arriving.upload.close()
+            if arriving.last < before:
                 del self._series[key]

@@ -20,6 +20,7 @@ from service.dicomweb.client import dicom_json
 from service.dicomweb.multipart import DICOM, Limits, MultipartReader, read_zip, write_multipart
 from service.errors import BrokenUpload, UnknownJob
 from service.forms import PROBLEMS, problem
+from service.room import Share
 from service.schemas import Problem
 from service.studies.answering import SeriesResult, StudyWish
 from service.studies.desk import StudyDesk
@@ -83,11 +84,12 @@ def add_study_routes(api: FastAPI) -> None:
         desk = _desk(request)
         if store:
             return await _queue_upload(request, desk, wish, store)
-        contents = [content async for content in _contents(request, desk.limits)]
-        results = await desk.answer(contents, wish)
-        for manifest in (answer.manifest for result in results for answer in result.answers):
-            note_model(request, manifest.id, manifest.version)
-        return await _negotiated(request, desk, results)
+        with desk.share() as share:
+            contents = [content async for content in _contents(request, desk.limits, share)]
+            results = await desk.answer(contents, wish, share)
+            for manifest in (answer.manifest for result in results for answer in result.answers):
+                note_model(request, manifest.id, manifest.version)
+            return await _negotiated(request, desk, results)
 
     @api.post(
         "/v1/series",
@@ -153,18 +155,19 @@ def _desk(request: Request) -> StudyDesk:
     return request.app.state.desk
 
 
-async def _contents(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
-    """The DICOM files of a body, each as soon as it has arrived."""
-    async with aclosing(_received(request, limits)) as contents:
+async def _contents(request: Request, limits: Limits, share: Share) -> AsyncGenerator[bytes]:
+    """The DICOM files of a body, each as soon as it has arrived; what an archive unpacks to is taken of the share."""
+    async with aclosing(_received(request, limits, share)) as contents:
         async for content in contents:
             note_file(request, content)
             yield content
 
 
-async def _received(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
+async def _received(request: Request, limits: Limits, share: Share) -> AsyncGenerator[bytes]:
     kind = request.headers.get("content-type", "")
     if kind.split(";")[0].strip().lower() in ("application/zip", "application/x-zip-compressed"):
-        for content in await anyio.to_thread.run_sync(lambda body: list(read_zip(body, limits)), await request.body()):
+        unpacked = read_zip(await request.body(), limits, share.take)
+        while (content := await anyio.to_thread.run_sync(next, unpacked, None)) is not None:
             yield content
         return
     if kind.split(";")[0].strip().lower() == DICOM:
@@ -180,9 +183,9 @@ async def _received(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
 async def _queue_upload(request: Request, desk: StudyDesk, wish: StudyWish, target: str) -> Response:
     """Nothing is confirmed before every instance is on disk."""
     upload = await anyio.to_thread.run_sync(desk.open_upload, wish, target, holder_of(request))
-    with upload:
+    with upload, desk.share() as share:
         count = 0
-        async with aclosing(_contents(request, desk.limits)) as contents:
+        async with aclosing(_contents(request, desk.limits, share)) as contents:
             async for content in contents:
                 await anyio.to_thread.run_sync(upload.add, content)
                 count += 1

@@ -11,7 +11,7 @@ import ssl
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from service.errors import Overloaded, TooLarge
+from service.errors import Overloaded, TooLarge, TooManyRequests
 from service.observability import INSTANCES, hashed_uid, logger
 from service.settings import ScpSettings
 from service.studies.reception import Reception
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _SUCCESS, _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000  # PS3.4 table B.2-1
 _DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom inflates it whole and without a limit to read its UIDs
+_GREETING_S = 10.0  # a caller asks for its association as soon as it is connected
 _MIB = 2**20
+HOLDER = "c-store"  # of what comes through this door: its share of the queue is not that of any HTTP caller
 
 
 class Scp:
@@ -59,9 +61,12 @@ class Scp:
         """Listen. Raises OSError where the port is taken or a certificate cannot be read."""
         from pynetdicom import evt
 
+        from service.studies.association_server import bound_pdus
+
         listeners: list[Any] = [
             (evt.EVT_C_ECHO, lambda event: _SUCCESS),  # pyright: ignore[reportUnknownLambdaType]
             (evt.EVT_C_STORE, self._store_instance),
+            (evt.EVT_CONN_OPEN, bound_pdus),
             (evt.EVT_DATA_RECV, self._count),
             (evt.EVT_CONN_CLOSE, self._leave),
             (evt.EVT_RELEASED, self._leave),
@@ -80,7 +85,7 @@ class Scp:
 
     def _open(self, series: str) -> HeldUpload:
         settings = self._settings
-        request = StudyRequest(target=settings.target, options=settings.options)
+        request = StudyRequest(target=settings.target, options=settings.options, holder=HOLDER)
         return HeldUpload(
             self._store,
             request,
@@ -105,7 +110,7 @@ class Scp:
             return _CANNOT_UNDERSTAND
         try:
             self._reception.take(id(event.assoc), series, content)
-        except (Overloaded, TooLarge) as refusal:
+        except (Overloaded, TooLarge, TooManyRequests) as refusal:
             logger.warning("an instance of series %s was refused: %s", series[-12:], refusal.kind)
             return _OUT_OF_RESOURCES
         except Exception as error:  # noqa: BLE001 - disk or database: the sender must keep the instance
@@ -140,16 +145,19 @@ class Scp:
 
 
 def _entity(settings: ScpSettings) -> ApplicationEntity:
-    from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config
+    from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config
     from pynetdicom.sop_class import Verification  # pyright: ignore[reportAttributeAccessIssue] - made at import
+
+    from service.studies.association_server import BoundedEntity
 
     _config.LOG_HANDLER_LEVEL = "none"
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it logs AE titles, addresses and UIDs
-    entity = AE(ae_title=settings.ae_title)
+    entity = BoundedEntity(ae_title=settings.ae_title)
     entity.require_called_aet = True
     entity.require_calling_aet = list(settings.callers)
     entity.maximum_associations = settings.associations
-    entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = settings.network_s
+    entity.network_timeout = entity.dimse_timeout = settings.network_s
+    entity.acse_timeout = min(settings.network_s, _GREETING_S)
     entity.add_supported_context(Verification)
     syntaxes = [syntax for syntax in ALL_TRANSFER_SYNTAXES if syntax != _DEFLATED]
     for context in AllStoragePresentationContexts:

@@ -16,13 +16,14 @@ from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, sel
 from sqlalchemy.exc import IntegrityError
 
 from service.database import connect, held_by, make_tables, new_id, private_folder
-from service.errors import Overloaded, UnknownJob
+from service.errors import Overloaded, TooManyRequests, UnknownJob
 from service.instance_file import InstanceFile
 from service.studies.claims import StudyClaims, discard
 from service.studies.rows import ACTIVE, StudyJob, StudyRequest, StudyStatus, fresh, metadata, read_jobs, studies
 
 _row = studies.c
 _TRIES = 8  # the job that was asked for before may end between two statements
+_LATER_S = 60.0  # until a caller with too many studies may ask again
 
 
 class StudyStore:
@@ -33,8 +34,8 @@ class StudyStore:
         folder: for instances, private; None for one in the user's state folder. Every worker must see the same.
         lease: seconds that a claim or an unfinished upload holds without being renewed.
         ttl: seconds that a job is kept once it is done or dead.
-        limit: most jobs that are not yet done or dead.
-        max_bytes: most bytes of instances on disk.
+        limit: most jobs that are not yet done or dead; one holder's may be half of them.
+        max_bytes: most bytes of instances on disk; one holder's may be half of them.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class StudyStore:
 
         Raises:
             Overloaded: there are too many.
+            TooManyRequests: there are too many of this holder's.
         """
         for _ in range(_TRIES):
             if (job := self._join(key)) is not None:
@@ -84,6 +86,7 @@ class StudyStore:
 
         Raises:
             Overloaded: there are too many.
+            TooManyRequests: there are too many of this holder's.
             IntegrityError: the key is taken.
         """
         job, now = new_id(), time()
@@ -92,10 +95,13 @@ class StudyStore:
         values |= {"stage": "waiting" if request.source else "fetched", "holder": request.holder}
         with self._engine.begin() as connection:
             connection.execute(insert(studies).values(**values))  # and then count: SQLite has one writer at a time
-            active = select(func.count()).select_from(studies).where(_row.status.in_(ACTIVE))
-            count, size = connection.scalar(active) or 0, connection.scalar(select(func.sum(_row.size))) or 0
+            filled = select(func.count().filter(_row.status.in_(ACTIVE)), func.coalesce(func.sum(_row.size), 0))
+            count, size = connection.execute(filled).one()
             if count > self._limit or size > self._max_bytes:
                 raise Overloaded("too many studies are waiting; try again later")
+            count, size = connection.execute(filled.where(_row.holder == request.holder)).one()
+            if count > _half(self._limit) or size > _half(self._max_bytes):
+                raise TooManyRequests("too many studies of this caller are waiting; try again later", _LATER_S)
         return job
 
     def keep_open(self, job: str, status: Literal["receiving", "queued"], hold: float, size: int) -> bool:
@@ -201,6 +207,11 @@ class StudyStore:
         for job in jobs:
             discard(self.folder, job)
         return len(jobs)
+
+
+def _half(limit: int) -> int:
+    """What one holder may have of it, so that nobody alone keeps all others out; at least one."""
+    return -(-limit // 2)
 
 
 def _of_use(name: str, known: Mapping[str, tuple[str, int]]) -> bool:

@@ -38,6 +38,7 @@ class Upload:
 
     Raises:
         Overloaded: the queue is full.
+        TooManyRequests: the holder's share of it is.
     """
 
     def __init__(self, store: StudyStore, request: StudyRequest, site_key: bytes) -> None:
@@ -85,7 +86,8 @@ class Upload:
 class HeldUpload:
     """Instances that come one by one, each confirmed by itself: a job that is not due while more may come.
 
-    Should this process die, the job becomes due by itself, with every confirmed instance.
+    Should this process die, the job becomes due by itself, with every confirmed instance. The file is open only while
+    it is written: a sender may bring more series than a process may have open files.
 
     Args:
         store: the queue.
@@ -96,13 +98,15 @@ class HeldUpload:
 
     Raises:
         Overloaded: the queue is full.
+        TooManyRequests: the holder's share of it is.
     """
 
     def __init__(self, store: StudyStore, request: StudyRequest, *, hold: float, max_bytes: int, label: str) -> None:
         self._store, self._hold, self._max_bytes = store, hold, max_bytes
         self.job = store.insert(request, status="queued", label=label, hold=hold)
+        self._file, self._size = store.folder / f"{self.job}.source", 0
         try:
-            self._writer = InstanceWriter(store.folder / f"{self.job}.source")
+            InstanceWriter(self._file).close()
         except OSError:
             store.delete(self.job)  # a row without a file would end among the dead
             raise
@@ -113,19 +117,20 @@ class HeldUpload:
         Raises:
             TooLarge: the job has become too large.
         """
-        if self._writer.size + len(content) > self._max_bytes:
+        if self._size + len(content) > self._max_bytes:
             raise TooLarge("the series is too large")
-        if not self._store.keep_open(self.job, "queued", self._hold, self._writer.size + len(content)):
+        if not self._store.keep_open(self.job, "queued", self._hold, self._size + len(content)):
             return False
-        self._writer.add(content)
-        self._writer.sync()
+        writer = InstanceWriter(self._file, named=self._size > 0)
+        try:
+            writer.add(content)
+            writer.sync()
+        finally:
+            writer.close()
+        self._size = writer.size
         return True
 
     def end(self, hold: float) -> None:
         """Nothing more is expected: due after `hold` seconds, unless more comes in spite of it."""
-        if self._writer.size:
+        if self._size:
             self._store.release_held(self.job, hold)
-
-    def close(self) -> None:
-        """Nothing more will be added."""
-        self._writer.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import threading
@@ -13,15 +14,18 @@ from brittle import marked, write_brittle_into
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service import pipeline
+from service import pipeline, uploads
 from service.api import make_api
-from service.errors import RadiolucentError
+from service.composing import JobHandle, Wish
+from service.errors import Cancelled, RadiolucentError
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.pipeline import Pipeline
 from service.rendering import NOTICE
+from service.room import Room, Share
 from service.schemas import Problem, Result
 from service.settings import Settings
 from service.types import Outputs
+from service.uploads import Upload, budget_of, read_files
 
 
 @pytest.fixture
@@ -152,9 +156,9 @@ def test_the_first_files_are_computed_while_the_next_are_read(api, client, monke
         computed.set()
         return run(images, more)
 
-    def read_after_the_first_are_computed(numbered, spec):
+    def read_after_the_first_are_computed(numbered, spec, budget):
         assert all(upload.name != "19.png" for _, upload in numbered) or computed.wait(30)
-        return read_all(numbered, spec)
+        return read_all(numbered, spec, budget)
 
     monkeypatch.setattr(batcher, "_max_batch", 8)
     monkeypatch.setattr(batcher, "_run", run_and_tell)
@@ -194,6 +198,70 @@ def test_a_bad_request_is_a_problem_that_says_what_to_change(client, route, fiel
     assert problem.type == f"urn:radiolucent:problem:{kind}"
     assert problem.status == status
     assert problem.request_id
+
+
+def kind_of(answer) -> str:
+    return answer.json()["type"].removeprefix("urn:radiolucent:problem:")
+
+
+@pytest.mark.parametrize(
+    ("limit", "fields"), [("MAX_PIXELS", {}), ("MAX_IMAGES", {}), ("MAX_KEPT_PIXELS", {"overlay": "true"})]
+)
+def test_what_the_files_of_a_request_decode_to_together_is_bounded(client, monkeypatch, limit, fields):
+    most = 4 if limit == "MAX_IMAGES" else 4 * SIDE * SIDE
+    monkeypatch.setattr(uploads, limit, most)
+    files = [(f"{k}.png", png(grey().astype(np.uint16) * 256)) for k in range(5)]
+    assert post(client, "explain", files[:4], model="bright", **fields).status_code == 200
+    refused = post(client, "explain", files, model="bright", **fields)
+    assert (refused.status_code, kind_of(refused)) == (413, "too-many-images")
+    if fields:
+        assert post(client, "explain", files, model="bright").status_code == 200
+
+
+def test_only_the_pixels_that_are_drawn_stay_in_memory(api):
+    spec = api.state.pipeline.registry.model("bright").bundle.manifest.preprocessing
+    numbered = [(0, Upload("a.png", png(grey())))]
+    ((kept,), (left,)) = (read_files(numbered, spec, budget_of(hold)) for hold in (lambda size: None, None))
+    assert np.array_equal(kept.frame.pixels, grey())
+    assert left.frame.pixels.shape == grey().shape
+    assert left.frame.pixels.strides == (0, 0)
+    assert np.array_equal(left.item.pixels, kept.item.pixels)
+
+
+def test_what_all_requests_keep_together_is_bounded_and_given_back(api, client):
+    image = 4 * SIDE * SIDE
+    room = api.state.pipeline.room = Room(2 * image)
+    two = [("a.png", png(grey())), ("b.png", png(grey()))]
+    for files in ([*two, ("c.png", b"no image")], [*two, *two], two):  # answered, refused, answered
+        answer = post(client, "explain", files, model="bright", overlay="true")
+        assert (answer.status_code == 503) is (len(files) == 4)
+    with Share(room) as others:
+        others.take(image)
+        refused = post(client, "explain", two, model="bright", overlay="true")
+        assert (refused.status_code, kind_of(refused), refused.headers["retry-after"]) == (503, "overloaded", "1")
+        assert post(client, "explain", two, model="bright").status_code == 200
+        report = client.post("/v1/report", data={"model": "bright"}, files={"image": ("a.png", png(grey()))})
+        assert report.status_code == 503  # it keeps the frame for its page, too
+    assert client.post("/v1/report", data={"model": "bright"}, files={"image": ("a", png(grey()))}).status_code == 200
+    room.take(2 * image)  # all is there again
+
+
+def test_a_job_needs_no_room(api):
+    nobody_waits = JobHandle(lambda share: None, lambda: False)
+    made = api.state.pipeline
+    made.room = Room(0)
+    wish = Wish("", overlay=True)
+    result = asyncio.run(made.answer("a", "bright", [Upload("a.png", png(grey()))], wish, job=nobody_waits))
+    assert result.results[0].explanations[0].overlay
+
+
+def test_what_a_thread_still_does_for_a_request_that_is_over_takes_nothing():
+    room = Room(2)
+    with Share(room) as share:
+        share.take(1)
+    with pytest.raises(Cancelled):
+        share.take(1)
+    room.take(2)
 
 
 def test_a_body_over_the_limit_is_refused(api, client):

@@ -18,7 +18,15 @@ from service.dicomweb.archives import Archive, find_archive
 from service.dicomweb.client import dicom_json, fetch_series, store_instances
 from service.dicomweb.multipart import Limits, MultipartReader, write_multipart
 from service.dicomweb.query import FoundSeries, find_series
-from service.errors import InvalidParameter, RemoteRefused, RemoteUnavailable, TooLarge, TooManyImages, UnknownSource
+from service.errors import (
+    InvalidParameter,
+    RemoteMissing,
+    RemoteRefused,
+    RemoteUnavailable,
+    TooLarge,
+    TooManyImages,
+    UnknownSource,
+)
 from tests.dicom_writers import classic_mr, saved
 
 SECRET = "secret"  # noqa: S105 - of nobody
@@ -158,10 +166,17 @@ def test_a_series_that_is_always_cut_off_is_an_error_and_never_a_short_series(se
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("code", [401, 403, 404, 408, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("code", [401, 403, 408, 429, 500, 502, 503, 504])
 def test_what_may_pass_is_tried_again(server, code):
     server.answers = [status(code), giving([b"one"])]
     assert fetch(archive_of(server)) == [b"one"]
+
+
+def test_what_the_archive_does_not_have_is_not_asked_for_again_at_once(server):
+    server.answers = [status(404), giving([b"one"])]
+    with pytest.raises(RemoteMissing):
+        fetch(archive_of(server))
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(("code", "headers"), [(400, {}), (406, {}), (410, {}), (302, {"Location": "http://x/"})])
@@ -184,7 +199,7 @@ def test_what_will_not_pass_is_not_and_redirects_are_not_followed(server, code, 
 )
 def test_an_answer_without_instances_is_an_error(server, answer):
     server.answers = [answer]
-    with pytest.raises((RemoteUnavailable, RemoteRefused)):
+    with pytest.raises((RemoteMissing, RemoteUnavailable, RemoteRefused)):
         fetch(archive_of(server, attempts=1))
 
 
@@ -376,9 +391,9 @@ class TestOrthanc:
         found = DICOMwebClient(orthanc.web).retrieve_instance(study, series, instance)
         assert str(found.SOPInstanceUID) == instance
 
-    def test_a_series_that_is_not_there_yet_is_waited_for(self, orthanc):
+    def test_a_series_that_is_not_there_is_said_to_be_missing(self, orthanc):
         archive = Archive(url=orthanc.web, attempts=2, first_delay_s=0.01)
-        with pytest.raises(RemoteUnavailable):
+        with pytest.raises(RemoteMissing):
             list(fetch_series(archive, "1.2.3", "1.2.3.4", Limits()))
 
     def test_what_is_no_dicom_is_refused(self, orthanc):

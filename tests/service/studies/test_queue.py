@@ -22,7 +22,7 @@ from study_worker import PATIENCE, open_store
 
 from service.dicomweb.archives import Archive
 from service.dicomweb.client import store_instances
-from service.errors import CorruptImage, RemoteRefused, RemoteUnavailable
+from service.errors import CorruptImage, RemoteMissing, RemoteRefused, RemoteUnavailable
 from service.studies.patience import Patience
 from service.studies.queue import Made, Steps, StudyWorker
 from service.studies.rows import StudyRequest
@@ -164,6 +164,16 @@ def test_a_fault_of_ours_is_not_tried_as_often_and_every_stage_counts_anew(store
     work(store, recorder)
     assert store.get(job.id).status == "dead"
     assert Counter(step for step, _ in recorder.calls) == {"fetch": QUICK.away, "answer": QUICK.attempts}
+
+
+def test_what_the_archive_does_not_have_is_waited_for_some_minutes_and_no_night(store):
+    recorder, job = Recorder(), submit(store, "a")
+    recorder.failures = {("fetch", "a"): [RemoteMissing() for _ in range(9)]}
+    work(store, recorder)
+    assert (store.get(job.id).status, len(recorder.calls)) == ("dead", QUICK.attempts)
+    patience = Patience()
+    waited = [patience.delay(attempt) for attempt in range(1, patience.attempts)]
+    assert patience.ends(RemoteMissing(), patience.attempts) and 120 < sum(waited) < 300
 
 
 @pytest.mark.parametrize("error", [RemoteRefused("no"), CorruptImage("no")])

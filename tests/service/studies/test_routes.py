@@ -19,6 +19,7 @@ from service.dicomweb.archives import Archive
 from service.dicomweb.multipart import Limits, MultipartReader, write_multipart
 from service.pipeline import Pipeline
 from service.rendering import on_frame
+from service.room import Room, Share
 from service.series.answer import SeriesFinding
 from service.series.pooling import Pooled
 from service.settings import Settings
@@ -158,6 +159,24 @@ def test_the_map_that_is_stored_is_the_saliency_that_is_answered(client):
         cells = np.array(one["explanation"]["saliency"], np.float32)
         expected = on_frame(cells, Region(*one["region"]), stored.shape)
         np.testing.assert_allclose(stored, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_what_studies_unpack_and_decode_to_is_bounded_for_all_of_them_together(client):
+    contents = [saved(ds) for ds in classic_mr(slices())]
+    pixels = 3 * 4 * SIDE * (SIDE + 8)
+    room = client.app.state.pipeline.room = Room(sum(map(len, contents)) + pixels)
+    for query in ("", "?store=pacs", ""):
+        assert post_zip(client, contents, query).status_code in (200, 202)
+    with Share(room) as others:
+        others.take(pixels + 1)
+        for query in ("", "?store=pacs"):
+            refused = post_zip(client, contents, query)
+            assert (refused.status_code, refused.json()["type"].split(":")[-1]) == (503, "overloaded")
+    with Share(room) as others:
+        others.take(len(contents[0]) * 3 + 1)
+        assert post_multipart(client, contents).status_code == 503  # its pixels count as well
+    room.take(sum(map(len, contents)) + pixels)
+    assert len(client.app.state.desk.store.listing()) == 1  # nothing is left of what was refused
 
 
 @pytest.mark.parametrize(

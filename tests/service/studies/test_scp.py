@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import shutil
@@ -19,8 +20,10 @@ from pydicom import dcmread
 from pydicom.uid import MRImageStorage
 from pynetdicom import AE
 
+from service.errors import TooManyRequests
 from service.observability import hashed_uid
 from service.settings import ScpSettings
+from service.studies.rows import StudyRequest
 from service.studies.scp import Scp
 from service.studies.store import StudyStore
 from tests.dicom_writers import classic_mr, saved
@@ -183,6 +186,66 @@ def test_there_is_a_limit_of_associations(tmp_path):
     door.close()
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_an_association_may_bring_more_series_than_a_process_may_open_files(tmp_path):
+    door = Door(tmp_path, open_store(tmp_path, limit=100))
+    association = call(door)
+    send(association, series_of(2, "series"))
+    before = open_files()
+    series = [series_of(2, f"series {number}") for number in range(20)]
+    assert send(association, [content for each in zip(*series, strict=True) for content in each]) == [0] * 40
+    assert open_files() < before + 10
+    association.release()
+    assert sorted(len(door.claim()[1]) for _ in range(21)) == [2] * 21
+    door.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x01\x00\x00"])  # nothing, or half of a PDU's head
+def test_connections_that_say_nothing_are_few_and_are_closed(tmp_path, sent):
+    door = Door(tmp_path, associations=2, network_s=1)
+    threads = threading.active_count()
+    silent, most = list[socket.socket](), 0
+    for _ in range(40):
+        silent.append(socket.create_connection(("127.0.0.1", door.scp.port), timeout=60))
+        with contextlib.suppress(OSError):
+            silent[-1].sendall(sent)
+        time.sleep(0.01)
+        most = max(most, threading.active_count() - threads)
+    assert most <= 2 * 10  # two threads for each of so many connections
+    assert all(ended(connection) for connection in silent)
+    until = time.monotonic() + 60
+    while threading.active_count() > threads:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    association = call(door)
+    assert association.is_established
+    association.release()
+    for connection in silent:
+        connection.close()
+    door.close()
+
+
+def test_a_pdu_that_announces_gigabytes_is_not_kept(door):
+    address = ("127.0.0.1", door.scp.port)
+    with socket.create_connection(address, timeout=60) as connection, pytest.raises(ConnectionError):
+        connection.sendall(b"\x01\x00\xff\xff\xff\xff")
+        for _ in range(64):
+            connection.sendall(bytes(2**20))
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the other side closes it, be it with the news of an abort."""
+    try:
+        while connection.recv(100):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
 def test_a_full_queue_is_out_of_resources(tmp_path):
     door = Door(tmp_path, open_store(tmp_path, limit=1))
     first, second = series_of(2, "first"), series_of(1, "second")
@@ -190,6 +253,19 @@ def test_a_full_queue_is_out_of_resources(tmp_path):
     assert send(association, [first[0], second[0], first[1]]) == [0, 0xA700, 0]
     association.release()
     assert instances(door.claim()[1]) == instances(first)
+    door.close()
+
+
+def test_callers_over_http_leave_the_door_its_share_of_the_queue(tmp_path):
+    door = Door(tmp_path, open_store(tmp_path, limit=4))
+    series = [series_of(1, name)[0] for name in ("first", "second", "third")]
+    door.store.insert(StudyRequest("pacs", "1.2", "1.3"), status="queued", hold=60)
+    door.store.insert(StudyRequest("pacs", "1.2", "1.4"), status="queued", hold=60)
+    with pytest.raises(TooManyRequests):
+        door.store.insert(StudyRequest("pacs", "1.2", "1.5"), status="queued")
+    association = call(door)
+    assert send(association, series) == [0, 0, 0xA700]
+    association.release()
     door.close()
 
 

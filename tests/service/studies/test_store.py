@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import Overloaded, StageLost, TooLarge, UnknownJob
+from service.errors import Overloaded, StageLost, TooLarge, TooManyRequests, UnknownJob
 from service.instance_file import InstanceFile, InstanceWriter, write_instances
 from service.observability import hashed_uid
 from service.site_key import read_site_key
@@ -279,13 +279,29 @@ def test_there_is_a_limit_of_jobs_and_of_bytes(tmp_path):
     store.close()
 
 
+def test_one_holder_has_no_more_than_half_of_the_queue_and_of_its_bytes(tmp_path):
+    store = open_store(tmp_path, limit=4, max_bytes=100)
+    mine = [replace(SERIES, series=f"1.2.{number}", holder="key:a") for number in range(3)]
+    for request in mine[:2]:
+        submit(store, request)
+    with pytest.raises(TooManyRequests):
+        submit(store, mine[2])
+    assert submit(store, mine[0]).id in {job.id for job in store.listing()}  # the same wish is the same job
+    others = upload(store, bytes(60), request=replace(UPLOADED, holder="key:b"))
+    with pytest.raises(TooManyRequests):
+        upload(store, b"one", request=replace(UPLOADED, holder="key:b"))
+    assert len(store.listing()) == 3
+    store.delete(others.id)
+    submit(store, replace(SERIES, holder="key:c"))
+    store.close()
+
+
 def test_instances_that_come_one_by_one_hold_the_job_back(store):
     held = HeldUpload(store, UPLOADED, hold=30, max_bytes=1000, label="")
     assert held.add(b"one")
     assert store.claims.claim("me") is None
     assert held.add(b"two")
     held.end(0)
-    held.close()
     assert store.claims.claim("me").id == held.job
     assert list(store.claims.file(held.job, "source")) == [b"one", b"two"]
 
@@ -300,7 +316,6 @@ def test_a_job_whose_receiver_died_becomes_due_with_all_that_was_confirmed(tmp_p
     claimed = store.claims.claim("me")
     assert list(store.claims.file(claimed.id, "source")) == [b"one"]
     assert not held.add(b"two")  # too late: it must become another job
-    held.close()
     assert store.get(claimed.id).status == "running"
     store.close()
 
@@ -310,7 +325,6 @@ def test_a_series_may_not_grow_without_bound(store):
     with pytest.raises(TooLarge):
         held.add(bytes(101))
     assert held.add(bytes(20))
-    held.close()
 
 
 def test_an_incomplete_last_record_is_not_read_and_damage_before_it_is_noticed(tmp_path):
