@@ -99,11 +99,11 @@ class Settings(AccessSettings):
             CPU and fp16 on CUDA where a bundle has it and it reproduces its golden sample here.
         inline_seconds: an explanation that would take longer must be a job, or be given a deadline, which lets it take
             four fifths of `answer_s`.
-        max_explanations: explanations beyond one forward pass that may wait or run, until they have ended; further ones are
-            answered 503.
+        max_explanations: explanations beyond one forward pass that may wait or run, until they have ended; further ones
+            are answered 503.
         jobs_database: SQLAlchemy URL of the jobs' database; empty is an SQLite file in the user's state folder.
-        job_ttl_s: seconds after which a job, its images and its result are deleted, running or not; what would take longer is
-            refused.
+        job_ttl_s: seconds after which a job, its images and its result are deleted, running or not; what would take
+            longer is refused.
         max_jobs: most jobs stored at once.
         rules: TOML file that says which model answers which series; left out, the shipped `service/series/rules.toml`.
         archives: PACS that speak DICOMweb, by name, as JSON: `{"orthanc": {"url": "http://127.0.0.1:8042/dicom-web"}}`.
