@@ -24,7 +24,7 @@ from service.schemas import ExplanationAnswer, FindingAnswer, ImageAnswer, Image
 from service.types import Attribution, Encoding, Frame, Item, Outputs, Picture, Target
 
 R = TypeVar("R", bound=Rows)
-_TOGETHER = 16  # images that are explained at once: a method may keep 20 MiB of masks for each
+_TOGETHER = 4  # images that are explained at once: they fill a batch, and a method may keep 20 MiB of masks for each
 _STEP_MS = 60.0  # that a step of a slow method holds the engine, where nobody makes it stop
 
 
