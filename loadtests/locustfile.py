@@ -20,11 +20,13 @@ from locust.env import Environment
 
 from loadtests import collecting
 from loadtests.mix import SHIPPED, read_mix
+from loadtests.payloads import draw
 from loadtests.shapes import SHAPES, users_at
 from loadtests.users import make_users
 
 _SPAWN_RATE = 100.0  # users started a second where the number changes
 
+draw()
 globals().update(make_users(read_mix(Path(os.environ.get("RADIOLUCENT_LOAD_MIX", SHIPPED)))))
 
 

@@ -74,6 +74,12 @@ def bad_files() -> dict[str, Upload]:
     }
 
 
+def draw() -> None:
+    """All of the above, which takes seconds: before the first user comes, who would wait for it with all others."""
+    for drawn in (uploads, dicom_uploads, mr_series, bad_files):
+        drawn()
+
+
 def _png(image: Grey8) -> bytes:
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, "PNG")

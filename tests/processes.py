@@ -13,6 +13,7 @@ SLIM = {"PYTHONPATH": str(Path(__file__).parent / "slim")}  # environment of pro
 
 _given: set[int] = set()
 # Tests run in several processes, each of which has ports of its own: what is free now may be asked for in all of them.
+# Linux gives even ones only.
 _PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
@@ -23,7 +24,7 @@ def free_port() -> int:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
-        if port % _PROCESSES == _PROCESS and port not in _given:
+        if port // 2 % _PROCESSES == _PROCESS and port not in _given:
             _given.add(port)
             return port
 

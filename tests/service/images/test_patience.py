@@ -22,7 +22,7 @@ from service.images.tags import readable_header
 from service.schemas import ImageFailure
 from service.series.reading import read_series
 from service.types import PreprocessingSpec
-from service.uploads import Upload, read_files
+from service.uploads import Upload, budget_of, read_files
 from tests.service.images.test_reading import RAMP, bundled, encode, instance, read_one, saved
 
 GREY = (RAMP % 251).astype(np.uint8)
@@ -125,7 +125,8 @@ def test_dicom_of_many_elements(name: str, ticking: None) -> None:
 def test_the_other_files_of_a_request_are_answered(ticking: None) -> None:
     spec = PreprocessingSpec(field_of_view="scan", size=32)
     files = [encode(Image.fromarray(GREY)), RASTERS["unknown chunks"](MANY), saved(instance(GREY))]
-    before, slow, after = read_files([(n, Upload(f"{n}", content)) for n, content in enumerate(files)], spec)
+    uploads = [(n, Upload(f"{n}", content)) for n, content in enumerate(files)]
+    before, slow, after = read_files(uploads, spec, budget_of(None))
     assert isinstance(slow, ImageFailure)
     assert slow.error.type.endswith("slow-image")
     assert not isinstance(before, ImageFailure)

@@ -287,7 +287,7 @@ def test_metrics_count_requests_predictions_and_waiting(observed):
 
 def test_a_study_is_in_the_metrics_and_the_trace_as_images_are(observed):
     before = observed.client.get("/metrics").text
-    caller = CALLER.replace("0af7", "0af9")
+    caller = CALLER.replace("0af7", "0afb")
     body = BytesIO()
     with zipfile.ZipFile(body, "w") as archive:
         for number, ds in enumerate(classic_mr([np.full((SIDE, SIDE), 90, np.uint8)] * 3, "counted")):
