@@ -34,8 +34,9 @@ serve: $(SERVE)/.complete ## start the service with the shipped models on http:/
 	@printf '  curl -s -F model=brain-mri-resnet50 -F images=@docs/images/mni152-slice.png -F overlay=true \\\n    http://%s:%s/v1/explain -o answer.json\n\n' $(HOST) $(PORT)
 	exec $(SERVE)/bin/python -m bentoml serve service.app:Radiolucent --host $(HOST) --port $(PORT)
 
-test: $(FULL)/.complete ## run the tests
-	$(FULL)/bin/python -m pytest
+TESTERS ?= 2
+test: $(FULL)/.complete ## run the tests, in TESTERS processes (2)
+	$(FULL)/bin/python -m pytest -n $(TESTERS) --dist loadfile
 
 lint: $(FULL)/.complete ## style, types and import rules
 	$(FULL)/bin/ruff check .
