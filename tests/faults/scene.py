@@ -114,7 +114,7 @@ async def begin_job(client: httpx.AsyncClient, mark: Mark | None = None) -> http
     return await client.post("/v1/explanations", data=fields, files=[("images", ("job.png", marked(mark)))])
 
 
-async def job_end(client: httpx.AsyncClient, location: str, patience_s: float = 30.0) -> str:
+async def job_end(client: httpx.AsyncClient, location: str, patience_s: float = 120.0) -> str:
     """How a job ended: its status; `lost` where it is unknown, `waiting` where it does not end."""
     start = perf_counter()
     while perf_counter() - start < patience_s:
