@@ -72,7 +72,7 @@ def overlay(frame: Frame, region: Region, attribution: Attribution, peak: float 
 
 @cache
 def _blends() -> NDArray[np.uint32]:
-    """Colours `[_LEVELS * 256]`, blue first, a byte each: of each level of the evidence's root over 256 greys."""
+    """uint32 `[_LEVELS * 256]`, blue first, a byte each: of each level of the evidence's root over 256 greys."""
     root = np.linspace(0, 1, _LEVELS)
     heat = cv2.applyColorMap((root**2 * 255).astype(np.uint8)[:, np.newaxis], cv2.COLORMAP_INFERNO)
     opacity = _OPACITY * root[:, np.newaxis, np.newaxis]

@@ -174,7 +174,7 @@ def answer_series(
     items = [prepare(one.frame, manifest.preprocessing) for one in series.slices]
     slow = 0.0 if method.budget == 0 else 1.0  # the share of the work that explaining is
     outputs: list[Outputs] = []
-    prepared, waited = perf_counter(), view.waited
+    prepared, before_all = perf_counter(), view.waited
     for first in range(0, len(items), _BATCH):
         pixels = np.stack([item.pixels for item in items[first : first + _BATCH]])[..., np.newaxis]
         before = view.waited
@@ -184,7 +184,7 @@ def answer_series(
             QUEUE_SECONDS.labels(manifest.id).observe(view.waited - before)
         outputs += [found.row(row) for row in range(len(pixels))]
         progress(len(outputs) / len(items) * (1 - slow * 0.9))
-    computed, waited = perf_counter(), view.waited - waited
+    computed, queued = perf_counter(), view.waited - before_all
     pooled = pool(np.stack([each.logits for each in outputs]), manifest)
     (target,) = targets(wish.target, None, explained_label(pooled, manifest), manifest)
     saliency: list[Attribution] = []
@@ -205,8 +205,8 @@ def answer_series(
         observe_prediction(manifest.id, made.label, made.probabilities[made.label], energy(each.logits))
     timing = {
         "decode": prepared - start,
-        "queue": waited,
-        "inference": computed - prepared - waited,
+        "queue": queued,
+        "inference": computed - prepared - queued,
         "explanation": perf_counter() - computed,
     }
     observe_stages(manifest.id, method.name, start, timing)
