@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from bright import SIDE
 
+import service.composing
+import service.explainers.base
 from service.composing import _TOGETHER, _explained
 from service.explainers.base import Method, Options, Predict, Question, run_together
 from service.explainers.partition_shap import METHOD as SHAP
@@ -45,16 +47,21 @@ def test_each_image_is_explained_as_it_is_alone(view, questions):
 
 
 @pytest.mark.parametrize("deadline", [None, 1500])
-def test_few_images_hold_masks_at_once_and_the_last_have_their_share_of_the_time(view, questions, deadline):
-    at_once, most, rounds = 0, 0, []
+def test_few_images_hold_masks_at_once_and_the_last_have_their_share_of_the_time(
+    view, questions, deadline, monkeypatch
+):
+    at_once, most, rounds, clock = 0, 0, [], 0.0
+    for module in (service.composing, service.explainers.base):
+        monkeypatch.setattr(module, "monotonic", lambda: clock)
 
     def explain(question, terms):
-        nonlocal at_once, most
+        nonlocal at_once, most, clock
         at_once += 1
         most = max(most, at_once)
         count = 0
         while count < terms.budget and not terms.expired():
             yield Predict(question.image[None])
+            clock += 0.001
             count += 1
         rounds.append(count)
         at_once -= 1
@@ -64,4 +71,5 @@ def test_few_images_hold_masks_at_once_and_the_last_have_their_share_of_the_time
     options = Options(budget=3 if deadline is None else 100_000, deadline_ms=deadline)
     assert len(_explained(method, questions, view, options, 16, lambda share: None)) == IMAGES
     assert most == _TOGETHER
-    assert min(rounds) > max(rounds) / 20
+    each = 3 if deadline is None else deadline // IMAGES  # questions of a millisecond
+    assert each - 2 <= min(rounds) <= max(rounds) <= each + 2
