@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 
 from benchmarks.harness import Cell, interleaved, machine, parser, save, show
 from benchmarks.served import started
-from service.dicom_results import make_results
+from service.dicom_results.results import make_results
 from service.dicomweb.multipart import write_multipart
 from service.preprocessing import prepare
 from service.registry import load_models

@@ -1,4 +1,8 @@
-"""The BentoML service, and the only file that knows BentoML."""
+"""The BentoML service, and the only file that knows BentoML.
+
+BentoML's supervisor loads this module, too, and needs little of it: what workers answer with is in `service.serving`,
+which they load.
+"""
 # ruff: noqa: E402 - what comes first must
 
 from __future__ import annotations
@@ -8,7 +12,6 @@ import logging
 import os
 import socket
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 gc.disable()  # while modules are loaded: it would find nothing, in a sixth of the time that they take
 
@@ -21,36 +24,31 @@ _FOLDER = server_folder(os.environ)
 if _FOLDER is not None:
     os.environ.update(metrics_folder(_FOLDER))
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import bentoml
 import click
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.server import http
 from bentoml._internal.server.http import traffic
 from bentoml._internal.utils import circus
+from starlette.staticfiles import StaticFiles
 
 from service.access.door import check_door
-from service.access.gate import Gate
-from service.access.rates import Limits
-from service.access.shared_rates import rates_of
-from service.api import make_api, set_up_jobs
-from service.connections import Connection, use_connections
-from service.edge import Edge
+from service.connections import use_connections
 from service.errors import AccessError
 from service.observability.logs import set_up_logs
-from service.observability.requests import Observed
-from service.observability.traces import set_up_traces
-from service.pipeline import Pipeline
 from service.settings import Settings
 from service.shared_graphs import forget_graphs
-from service.site_key import read_site_key
 from service.workers import cores_here, count_workers, cuda_devices, device_of, worker_settings
 
 if TYPE_CHECKING:
     from circus.watcher import Watcher
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
+_SWAGGER_UI = Path(http.__file__).parent.parent / "static_content"  # BentoML's copy, which service.documentation shows
 _LOOK_S = 1.0  # between the supervisor's looks after its workers
 
 
@@ -84,13 +82,6 @@ def _unlimited(app: ASGIApp, timeout: float) -> ASGIApp:
     return app
 
 
-def _version() -> str:
-    try:
-        return version("radiolucent")
-    except PackageNotFoundError:  # served from a checkout or a bento, not installed
-        return "0+checkout"
-
-
 def _host() -> str | None:
     """Where this process is about to listen: BentoML's command says it, and the socket of its workers; else None."""
     command = click.get_current_context(silent=True)
@@ -116,12 +107,37 @@ _check_door()
 use_connections()
 look_after_workers()
 drop_time_limit()
-api = make_api(_version())
 _SETTINGS, _CORES, _DEVICES = Settings(), cores_here(), cuda_devices(os.environ)
 _WORKERS = count_workers(_SETTINGS, _DEVICES, _CORES)
 _SHARED = _FOLDER if _WORKERS > 1 else None
 if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's logs: this is one, or its supervisor
     set_up_logs(_SETTINGS.log_format)
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """The API, for BentoML to mount."""
+    from service.serving import api
+
+    await api(scope, receive, send)
+
+
+class Around:
+    """What stands around all that is answered, BentoML's own routes too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._around: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":  # the application's start, which makes the worker, and its end
+            await self._app(scope, receive, send)
+            return
+        if self._around is None:
+            from service.serving import around
+
+            self._around = around(self._app)
+        await self._around(scope, receive, send)
 
 
 # BentoML's own log lines, metrics and spans hold the path that was sent: ours are in service.observability.
@@ -132,40 +148,36 @@ if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's
     metrics={"enabled": False},
     tracing={"excluded_urls": ".*"},
 )
-@bentoml.asgi_app(api, path="/")
+@bentoml.asgi_app(answer, path="/")  # the last: BentoML's routes behind it are not reached
+@bentoml.asgi_app(StaticFiles(directory=_SWAGGER_UI), path="/static_content")
 class Radiolucent:
-    """Loads and warms up every bundle before the server accepts requests."""
+    """Loads all that it answers with before the server accepts requests."""
 
     def __init__(self) -> None:
-        worker = bentoml.server_context.worker_index or 1
-        os.environ.update(device_of(worker, _WORKERS, _DEVICES))
+        gc.disable()
+        from service.serving import Serving, Worker
+
+        number = bentoml.server_context.worker_index or 1
+        os.environ.update(device_of(number, _WORKERS, _DEVICES))
         settings = worker_settings(_SETTINGS, _WORKERS, _CORES)
-        self._send_last_spans = set_up_traces(_version())
-        rates = rates_of(Limits(settings.rate, settings.max_concurrent), _SHARED, worker, _WORKERS)
-        api.state.gate = Gate(settings, read_site_key(settings.site_key), rates)
-        Connection.stall_s = settings.stall_s
-        api.state.pipeline = Pipeline(settings, _SHARED)
-        set_up_jobs(api, settings, has_port=worker == 1)
+        self._serving = Serving(Worker(settings, number, _WORKERS, _SHARED))
         gc.collect()
         gc.freeze()  # modules and models stay: collections while DICOM objects are made need not go through them
+        gc.enable()
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Begin with what an earlier process left unfinished; open the C-STORE door where there is one."""
-        api.state.job_worker.start()
-        api.state.desk.start()
+        """See `Serving.start`."""
+        await self._serving.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Put back what is in hand."""
-        await api.state.desk.stop()
-        await api.state.job_worker.stop()
-        await anyio.to_thread.run_sync(self._send_last_spans)
+        """See `Serving.stop`."""
+        await self._serving.stop()
         if _SHARED is not None:
             await anyio.to_thread.run_sync(forget_graphs, _SHARED)
 
 
 # BentoML's protocol describes an instance where a class is meant.
-Radiolucent.add_asgi_middleware(Observed)  # pyright: ignore[reportArgumentType]
-Radiolucent.add_asgi_middleware(Edge, api=api)  # pyright: ignore[reportArgumentType]
+Radiolucent.add_asgi_middleware(Around)  # pyright: ignore[reportArgumentType]
 gc.enable()

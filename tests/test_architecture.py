@@ -36,10 +36,19 @@ def test_the_contracts_would_notice_torch_in_the_service(tmp_path):
     assert "the service needs no training framework BROKEN" in done.stdout
 
 
-@pytest.mark.parametrize("module", ["service.app", "service.pipeline"])
+@pytest.mark.parametrize("module", ["service.serving", "service.pipeline"])
 def test_start_up_imports_neither_onnxruntime_nor_what_training_needs(module):
     heavy = {"torch", "onnx", "onnxruntime", "training", "export"}
     code = f"import sys, {module}\nprint(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_supervisor_of_workers_loads_little_of_what_they_load():
+    heavy = {"fastapi", "pydicom", "sqlalchemy", "cv2", "numpy"}
+    code = f"import sys, service.app\nprint(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )

@@ -60,7 +60,6 @@ ROUTES = (
     Route("GET", "/static_content/...", "open"),  # BentoML's copy of Swagger UI
     Route("GET", "/metrics", "metrics", browsable=True),
     Route("GET", "/schema.json", "admin"),  # BentoML's own
-    Route("GET", "/docs.json", "admin"),
 )
 UNLISTED = Route("", "other", "admin")
 

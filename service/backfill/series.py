@@ -22,8 +22,8 @@ from service.backfill.ledger import keys_of, replace
 from service.backfill.reading import COLUMNS, Reading, shown_name
 from service.composing import kind_warnings
 from service.deidentify import deidentify
-from service.dicom_results import make_results
 from service.dicom_results.instance import RESEARCH
+from service.dicom_results.results import make_results
 from service.images.tags import uid_of
 from service.registry import Costs, Model
 from service.scheduling import JOB, EngineThread, Lane, Waiting

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from service.bundle import Manifest
-from service.dicom_results import DEFAULT_KINDS, Kind, Results, make_results
-from service.dicom_results import Options as ResultOptions
+from service.dicom_results.options import DEFAULT_KINDS, Kind
+from service.dicom_results.options import Options as ResultOptions
 from service.errors import TooSlow, UnknownTarget
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Options, Question, run_together
@@ -33,6 +34,9 @@ from service.series.pooling import Pooled, pool
 from service.series.reading import Series, read_series
 from service.series.selection import Rule, Selection, select
 from service.types import Attribution, Item, Outputs, Target
+
+if TYPE_CHECKING:
+    from service.dicom_results.results import Results
 
 _BATCH = 16  # slices in one forward pass: what an urgent prediction waits for at most
 
@@ -132,6 +136,8 @@ def answer_studies(
 
             answers.append(answer_series(series, model, wish, view(model), told))
             done += len(series.slices)
+        from service.dicom_results.results import make_results  # takes long to load, with the dictionary of codes
+
         results: list[Results] = []
         for answer in answers:
             with stage("encode", answer.manifest.id, answer.method):

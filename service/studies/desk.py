@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from threading import Event
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from pydicom.dataset import Dataset
@@ -15,8 +16,6 @@ from pydicom.uid import UID
 from service.answers import explanation_answer
 from service.composing import JobHandle
 from service.deidentify import deidentify
-from service.dicom_results import Results
-from service.dicom_results.instance import RESEARCH
 from service.dicomweb.archives import find_archive
 from service.dicomweb.client import fetch_series, store_instances
 from service.dicomweb.multipart import Limits
@@ -47,6 +46,9 @@ from service.studies.schemas import (
 from service.studies.scp import Scp
 from service.studies.store import StudyStore
 from service.studies.upload import Upload, key_of
+
+if TYPE_CHECKING:
+    from service.dicom_results.results import Results
 
 
 class StudyDesk:
@@ -175,6 +177,8 @@ class StudyDesk:
         """The same, its objects de-identified where the settings say so."""
         if not self.settings.deidentify:
             return result
+        from service.dicom_results.instance import RESEARCH
+
         made = tuple(
             replace(each, objects=[deidentify(ds, self._site_key, [RESEARCH]) for ds in each.objects])
             for each in result.results

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from service.deidentify import deidentify
-from service.dicom_results import KINDS, make_results
+from service.dicom_results.options import KINDS
+from service.dicom_results.results import make_results
 from service.errors import NotDeidentifiable, RadiolucentError
 from service.series.reading import read_series
 from tests.dicom_writers import saved

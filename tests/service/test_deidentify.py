@@ -19,8 +19,9 @@ from pydicom.sequence import Sequence
 from service import confidentiality
 from service.confidentiality import DUMMIES, EMPTIED, KEPT_BULK, KEPT_TEXT, PSEUDONYMS, REMOVED
 from service.deidentify import deidentify
-from service.dicom_results import KINDS, make_results
 from service.dicom_results.instance import RESEARCH
+from service.dicom_results.options import KINDS
+from service.dicom_results.results import make_results
 from service.errors import NotDeidentifiable
 from tests.dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved
 from tests.service.dicom_results.answers import answer

@@ -15,18 +15,22 @@ ROOT = Path(__file__).resolve().parents[3]
 WALK = """
 import json
 from starlette.routing import Mount
-from service.app import Radiolucent, api
+from service.app import Radiolucent, answer
+from service.serving import api
 
 def walk(routes, prefix=""):
     for route in routes:
         if not isinstance(route, Mount):
             yield from ((method, prefix + route.path) for method in route.methods or ["GET"])
+        elif route.app is answer:  # takes whatever has come so far
+            yield from walk(api.routes)
+            return
         elif getattr(route.app, "routes", None):
             yield from walk(route.app.routes, prefix + route.path)
         else:
             yield "GET", f"{prefix}{route.path}/some/file.js"
 
-print(json.dumps([*walk(Radiolucent.to_asgi(is_main=True).routes), *walk(api.routes)]))
+print(json.dumps([*walk(Radiolucent.to_asgi(is_main=True).routes)]))
 """
 
 

@@ -10,7 +10,8 @@ from highdicom import get_volume_from_series
 from highdicom.pm import ParametricMap
 from pydicom.dataset import Dataset
 
-from service.dicom_results import Options, make_results
+from service.dicom_results.options import Options
+from service.dicom_results.results import make_results
 from tests.dicom_modules import Geometry
 from tests.dicom_writers import classic_mr, saved
 from tests.service.dicom_results.answers import SOURCES, answer, answer_for, images

@@ -13,8 +13,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.valuerep import validate_value
 
-from service.dicom_results import KINDS, make_results
+from service.dicom_results.options import KINDS
 from service.dicom_results.patient import REQUIRED, copy_patient_and_study
+from service.dicom_results.results import make_results
 from service.images.tags import readable_header
 from tests.dicom_writers import classic_mr, item
 from tests.service.dicom_results.answers import answer_for, images

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from service.dicom_results import Options, make_results
+from service.dicom_results.options import Options
+from service.dicom_results.results import make_results
 from service.series.answer import SeriesAnswer
 from tests.dicom_writers import classic_mr, enhanced_mr
 from tests.service.dicom_results.answers import answer, answer_for, images

@@ -12,7 +12,8 @@ from highdicom.sr import Comprehensive3DSR, srread
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 
-from service.dicom_results import KINDS, make_results
+from service.dicom_results.options import KINDS
+from service.dicom_results.results import make_results
 from tests.dicom_writers import saved
 from tests.service.dicom_results.answers import SOURCES, answer
 

@@ -14,7 +14,8 @@ from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from service.dicom_results import DEFAULT_KINDS, KINDS, Kind, Options, Results, make_results
+from service.dicom_results.options import DEFAULT_KINDS, KINDS, Kind, Options
+from service.dicom_results.results import Results, make_results
 from service.series.reading import read_series
 from tests.dicom_writers import classic_mr, enhanced_mr, saved
 from tests.service.dicom_results.answers import SOURCES, answer, answer_for, answer_to, images

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from highdicom.image import imread
 
-from service.dicom_results import make_results
+from service.dicom_results.results import make_results
 from service.dicom_results.secondary_capture import patient_orientation
 from service.rendering import overlay
 from tests.dicom_writers import classic_mr, saved

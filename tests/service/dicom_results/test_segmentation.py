@@ -7,7 +7,8 @@ import pytest
 from highdicom.seg import Segmentation, segread
 from pydicom.uid import SegmentationStorage
 
-from service.dicom_results import Options, make_results
+from service.dicom_results.options import Options
+from service.dicom_results.results import make_results
 from tests.dicom_writers import saved
 from tests.service.dicom_results.answers import SOURCES, answer
 
