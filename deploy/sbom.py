@@ -1,7 +1,7 @@
 """The image's bill of materials as CycloneDX JSON: the packages of a lock file, the shipped models by their digests.
 
 Packages that another system or Python would get are left out; licences are those of the packages installed beside this
-script. The base image's own packages are not in it: its makers list them.
+script. The base image's own packages are added when the image is built (deploy/system_packages.py).
 
 python deploy/sbom.py requirements/container.txt deploy/sbom/container.cdx.json
 """

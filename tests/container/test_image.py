@@ -100,12 +100,18 @@ def test_the_bill_of_materials_lists_what_is_installed(container):
     bill = container.run("python", "-c", "print(open('/app/sbom.cdx.json').read())").stdout
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
     components = json.loads(bill)["components"]
-    listed = {each["name"]: each["version"] for each in components if each["type"] == "library"}
+    libraries = [each for each in components if each["type"] == "library"]
+    listed = {each["name"]: each["version"] for each in libraries if each["purl"].startswith("pkg:pypi/")}
     code = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
     said = json.loads(container.run("python", "-c", code).stdout)
     found = {canonicalize_name(name): version for name, version in said.items()}
     assert found == listed
     assert "torch" not in found
+    status = container.run("python", "-c", "print(open('/var/lib/dpkg/status').read())").stdout
+    system = {each["name"]: each["version"] for each in libraries if each["purl"].startswith("pkg:deb/")}
+    assert "libc6" in system
+    assert system == dict(re.findall(r"^Package: (\S+)\n(?:.+\n)*?Version: (\S+)$", status, re.MULTILINE))
+    assert len(listed) + len(system) == len(libraries)
 
 
 def test_every_method_explains(client):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from packageurl import PackageURL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,3 +45,35 @@ def test_the_images_differ_by_cuda():
     assert all(name.startswith("nvidia-") for name in names["gpu"] - names["container"])
     assert "torch" not in names["gpu"]
     assert "psycopg" in names["container"]
+
+
+DPKG_STATUS = """\
+Package: libgcc-s1
+Status: install ok installed
+Architecture: amd64
+Version: 1:12.2.0-14+deb12u1~x
+Description: a library
+ Package: not-a-package
+ .
+ of GCC
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: all
+Version: 1.0
+"""
+
+
+def test_the_base_image_s_packages_are_added(tmp_path):
+    bill, status = tmp_path / "bill.json", tmp_path / "status"
+    bill.write_bytes((ROOT / "deploy/sbom/container.cdx.json").read_bytes())
+    status.write_text(DPKG_STATUS)
+    before = json.loads(bill.read_text())["components"]
+    script = ROOT / "deploy/system_packages.py"
+    subprocess.run([sys.executable, script, bill, status], check=True)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill.read_text()) is None
+    *others, added = json.loads(bill.read_text())["components"]
+    assert others == before
+    address = PackageURL.from_string(added["purl"])
+    assert (address.type, address.name, address.version) == ("deb", "libgcc-s1", "1:12.2.0-14+deb12u1~x")
+    assert address.qualifiers["arch"] == "amd64"
