@@ -1,4 +1,4 @@
-"""Write the documents' tables from the committed results, between `<!-- NAME -->` and `<!-- end -->`.
+"""Write the documents' tables from the committed results and the settings, between `<!-- NAME -->` and `<!-- end -->`.
 
 python -m benchmarks.tables          rewrites README.md, docs/deploy.md, dicom-results.md, faults.md...
 python -m benchmarks.tables --check  status 1 where a document is not what the results say
@@ -15,7 +15,12 @@ from functools import partial
 from benchmarks import tables_gpu as gpu
 from benchmarks import tables_models as models
 from benchmarks import tables_service as service
+from benchmarks import tables_settings as settings
 from benchmarks.results_of import ROOT
+from service.access.tokens import Oidc
+from service.dicom_results.options import Options
+from service.dicomweb.archives import Archive
+from service.settings import ScpSettings
 from training.files import write_atomically
 
 README = ROOT / "README.md"
@@ -29,6 +34,7 @@ _TABLED = (
     "load-testing.md",
     "observability.md",
     "scaling.md",
+    "settings.md",
 )
 _NAMED = (ROOT / "docs" / name for name in _TABLED)
 DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
@@ -56,6 +62,11 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "scaling": service.scaling,
     "capacity_check": service.capacity_check,
     "capacity_model": service.capacity_model,
+    "settings": settings.all_settings,
+    "setting_archive": partial(settings.members, Archive),
+    "setting_result_options": partial(settings.members, Options),
+    "setting_scp": partial(settings.members, ScpSettings),
+    "setting_oidc": partial(settings.members, Oidc),
     "gpu_planning": gpu.planning,
     "gpu_forward": gpu.forward,
     "gpu_methods": gpu.methods,
