@@ -34,13 +34,17 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server import http
 from bentoml._internal.server.http import traffic
 from bentoml._internal.utils import circus
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from starlette.staticfiles import StaticFiles
 
 from service.access.door import check_door
+from service.commands import unusable
 from service.connections import use_connections
 from service.errors import AccessError
+from service.observability import logger
 from service.observability.logs import set_up_logs
-from service.settings import Settings
+from service.settings import Settings, no_settings
 from service.shared_graphs import forget_graphs
 from service.workers import cores_here, count_workers, cuda_devices, device_of, worker_settings
 
@@ -94,20 +98,24 @@ def _host() -> str | None:
     return None
 
 
-def _check_door() -> None:
+def _read_settings() -> Settings:
     host = _host()
     try:
+        settings = Settings()
         if host is not None:
-            check_door(Settings(), host)
+            check_door(settings, host)
     except AccessError as error:
         sys.exit(str(error))
+    except (ValidationError, SettingsError) as error:
+        sys.exit(f"Radiolucent does not start, for its settings (docs/settings.md): {unusable(error)}")
+    return settings
 
 
-_check_door()
+_SETTINGS = _read_settings()
 use_connections()
 look_after_workers()
 drop_time_limit()
-_SETTINGS, _CORES, _DEVICES = Settings(), cores_here(), cuda_devices(os.environ)
+_CORES, _DEVICES = cores_here(), cuda_devices(os.environ)
 _WORKERS = count_workers(_SETTINGS, _DEVICES, _CORES)
 _SHARED = _FOLDER if _WORKERS > 1 else None
 if logging.getLogger("uvicorn.error").handlers:  # BentoML has set up a server's logs: this is one, or its supervisor
@@ -158,6 +166,8 @@ class Radiolucent:
         from service.serving import Serving, Worker
 
         number = bentoml.server_context.worker_index or 1
+        for name in no_settings(os.environ) if number == 1 else ():
+            logger.warning("%s is no setting, and does nothing: see docs/settings.md", name)
         os.environ.update(device_of(number, _WORKERS, _DEVICES))
         settings = worker_settings(_SETTINGS, _WORKERS, _CORES)
         self._serving = Serving(Worker(settings, number, _WORKERS, _SHARED))

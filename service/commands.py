@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from service.errors import RadiolucentError
 
@@ -22,8 +23,8 @@ def run_command(prog: str, run: Callable[[], None]) -> int:
     """
     try:
         run()
-    except ValidationError as error:
-        message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    except (ValidationError, SettingsError) as error:
+        message = unusable(error)
     except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
         message = f"{error.filename}: {error.strerror}"
     except RadiolucentError as error:
@@ -34,3 +35,10 @@ def run_command(prog: str, run: Callable[[], None]) -> int:
         return 0
     sys.stderr.write(f"{prog}: error: {message}\n")
     return 2
+
+
+def unusable(error: ValidationError | SettingsError) -> str:
+    """What is wrong with settings or a file, in a line that names the fields and holds no values: some are secret."""
+    if isinstance(error, SettingsError):  # not even JSON; it names the field
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))

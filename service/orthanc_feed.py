@@ -54,7 +54,7 @@ class FeedSettings(BaseSettings):
         site_key: file of the key of hashed UIDs, the service's (`.key` beside its study folder); None likewise.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_FEED_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_FEED_", frozen=True, hide_input_in_errors=True)
 
     orthanc: str = "http://127.0.0.1:8042"
     user: str = ""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import SettingsConfigDict
 
 from service.access.settings import AccessSettings
 from service.dicom_results.options import DEFAULT_KINDS, Kind, Options
 from service.dicomweb.archives import Archive
 
+_PREFIX = "RADIOLUCENT_"
+_OTHERS = (
+    "FEED_",
+    "LOAD_",
+    "PORT",
+    "SERVICE_",
+)  # the feed's, the load tests', and Kubernetes' of a Service of our name
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 
@@ -122,8 +129,6 @@ class Settings(AccessSettings):
         job_lease_s: seconds without a sign of life after which a running job is another process's to take.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_", frozen=True)
-
     models: Path = SHIPPED_MODELS
     model_keys: tuple[Path, ...] = ()
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
@@ -157,3 +162,10 @@ class Settings(AccessSettings):
     scp: ScpSettings = ScpSettings()
     reader_studies: str = ""
     log_format: Literal["text", "json"] = "text"
+
+
+def no_settings(environment: Mapping[str, str]) -> list[str]:
+    """Names of variables that look like settings and are none: a misspelt one would be silently left out."""
+    known = {name.upper() for name in Settings.model_fields}
+    named = {name: name.upper().removeprefix(_PREFIX) for name in environment if name.upper().startswith(_PREFIX)}
+    return sorted(name for name, rest in named.items() if rest not in known and not rest.startswith(_OTHERS))

@@ -24,7 +24,8 @@ class AccessSettings(BaseSettings):
         cors_origins: other sites whose pages may ask, as a JSON list of origins; none where left out.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_", frozen=True)
+    # What is wrong is said without what was given: some of it is secret.
+    model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_", frozen=True, hide_input_in_errors=True)
 
     keys: Path | None = None
     oidc: Oidc | None = None

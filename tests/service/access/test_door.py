@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from service.access.door import check_door, check_local, is_loopback
 from service.access.gate import Gate
 from service.access.rates import Limits, Rates
 from service.access.settings import AccessSettings
 from service.errors import AccessError, NotLocal
+from service.settings import Settings
 from tests.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -90,6 +92,36 @@ def test_the_settings_say_which():
     asyncio.run(gate.admit(named, *gate.visit(named, "")))
     with pytest.raises(NotLocal):
         asyncio.run(gate.admit(other, *gate.visit(other, "")))
+
+
+@pytest.mark.parametrize(
+    ("archives", "said"),
+    [
+        ('{"pacs": {"password": "s3cret"}}', "archives.pacs.url: Field required"),
+        ('{"pacs": {"password": "s3cret"', "archives"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named_and_not_shown(archives, said):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "import service.app"],
+        cwd=ROOT,
+        env=os.environ | {"RADIOLUCENT_ARCHIVES": archives},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "s3cret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_errors_of_settings_hold_no_values(monkeypatch):
+    monkeypatch.setenv("RADIOLUCENT_ARCHIVES", '{"pacs": {"password": "s3cret"}}')
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert "s3cret" not in str(raised.value)
 
 
 WHERE = {"everywhere": ["--host", EVERYWHERE], "nowhere said": []}

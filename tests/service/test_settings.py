@@ -1,0 +1,22 @@
+"""What operators get wrong in the environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.settings import Settings, no_settings
+
+
+def test_a_misspelt_setting_is_found():
+    given = {
+        "RADIOLUCENT_DEIDENTFY": "true",
+        "radiolucent_model": "x",
+        "RADIOLUCENT_DEIDENTIFY": "true",
+        "PATH": "/bin",
+    }
+    assert no_settings(given) == ["RADIOLUCENT_DEIDENTFY", "radiolucent_model"]
+
+
+@pytest.mark.parametrize("name", [*Settings.model_fields, "feed_token", "load_mix", "service_host", "port_3000_tcp"])
+def test_settings_and_what_others_set_are_not(name):
+    assert no_settings({f"RADIOLUCENT_{name}".upper(): ""}) == []
