@@ -18,7 +18,7 @@ _OTHERS = (
     "LOAD_",
     "PORT",
     "SERVICE_",
-)  # the feed's, the load tests', and Kubernetes' of a Service of our name
+)  # the feed's, the load tests', Kubernetes' of a Service of that name
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 
