@@ -36,7 +36,7 @@ serve: $(SERVE)/.complete ## start the service with the shipped models on http:/
 
 TESTERS ?= 2
 test: $(FULL)/.complete ## run the tests, in TESTERS processes (2)
-	$(FULL)/bin/python -m pytest -n $(TESTERS) --dist loadfile
+	$(FULL)/bin/python -m pytest -n $(TESTERS) --dist loadgroup
 
 lint: $(FULL)/.complete ## style, types and import rules
 	$(FULL)/bin/ruff check .

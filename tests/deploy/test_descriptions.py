@@ -53,7 +53,8 @@ def test_the_image_holds_the_locked_service_and_no_more():
     lines = re.findall(r"^COPY (?!--from)(.+) \S+$", CONTAINERFILE, re.MULTILINE)
     copied = [source for line in lines for source in line.split()]
     locks = ["requirements/container.txt", "requirements/gpu.txt"]
-    assert sorted(copied) == ["LICENSE", "deploy/bytecode.py", "deploy/sbom", "models", *locks, "service"]
+    scripts = ["deploy/bytecode.py", "deploy/sbom", "deploy/system_packages.py"]
+    assert sorted(copied) == ["LICENSE", *scripts, "models", *locks, "service"]
     assert all((ROOT / path).exists() for path in copied)
     let_through = re.findall(r"^!(.*)$", (DEPLOY / "Containerfile.dockerignore").read_text(), re.MULTILINE)
     assert sorted(let_through) == sorted(copied)
