@@ -98,7 +98,7 @@ def make_api(version: str) -> FastAPI:
 def set_up_jobs(api: FastAPI, settings: Settings, *, has_port: bool = True) -> None:
     """Open the databases of jobs, studies and reader studies, and make the workers; `api.state.pipeline` must be set.
 
-    The workers begin where the service starts (`service.app`), and take up what an earlier process left unfinished.
+    The workers begin where the service starts (`service.serving`), and take up what an earlier process left unfinished.
     Of several processes one has the port of C-STORE.
     """
     api.state.jobs = JobStore(
