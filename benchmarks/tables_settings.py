@@ -7,9 +7,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
 
 from service.access.settings import AccessSettings
 from service.settings import SHIPPED_MODELS, Settings
@@ -55,5 +54,5 @@ def _default(field: FieldInfo) -> str:
         return "the shipped ones"
     if value in (None, "", (), {}) or isinstance(value, BaseModel | SecretStr):
         return ""
-    plain = to_jsonable_python(value)
+    plain = TypeAdapter[object](object).dump_python(value, mode="json")
     return f"`{plain if isinstance(plain, str) else json.dumps(plain)}`"
