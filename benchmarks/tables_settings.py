@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from service.access.settings import AccessSettings
+from service.access.settings import PREFIX, AccessSettings
 from service.settings import SHIPPED_MODELS, Settings
 from training.markdown import table
 
@@ -20,7 +20,7 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.+?)(?=^    \w+: |\Z)", re.DOTALL | re.MU
 def all_settings() -> str:
     """Every environment variable."""
     rows = (*_rows(Settings), *_rows(AccessSettings))
-    return _table([(f"RADIOLUCENT_{name.upper()}", default, meaning) for name, default, meaning in rows])
+    return _table([(f"{PREFIX}{name.upper()}", default, meaning) for name, default, meaning in rows])
 
 
 def members(model: type[BaseModel]) -> str:

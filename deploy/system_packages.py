@@ -1,6 +1,6 @@
 """Add the base image's own packages, as dpkg lists them, to a bill of materials (CycloneDX). Standard library only.
 
-python3 deploy/system_packages.py BILL [DPKG_STATUS]
+python3 deploy/system_packages.py BILL DPKG_STATUS
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ def component(fields: dict[str, str], system: dict[str, str]) -> dict[str, str]:
 
 def main() -> None:
     """Entry point."""
-    bill, *others = map(Path, sys.argv[1:])
-    status = others[0] if others else Path("/var/lib/dpkg/status")
+    bill, status = map(Path, sys.argv[1:])
     release = platform.freedesktop_os_release()
     content = json.loads(bill.read_text())
     content["components"] += [component(fields, release) for fields in installed(status.read_text())]

@@ -44,7 +44,7 @@ from service.connections import use_connections
 from service.errors import AccessError
 from service.observability import logger
 from service.observability.logs import set_up_logs
-from service.settings import Settings, no_settings
+from service.settings import Settings, unknown_settings
 from service.shared_graphs import forget_graphs
 from service.workers import cores_here, count_workers, cuda_devices, device_of, worker_settings
 
@@ -166,7 +166,7 @@ class Radiolucent:
         from service.serving import Serving, Worker
 
         number = bentoml.server_context.worker_index or 1
-        for name in no_settings(os.environ) if number == 1 else ():
+        for name in unknown_settings(os.environ) if number == 1 else ():
             logger.warning("%s is no setting, and does nothing: see docs/settings.md", name)
         os.environ.update(device_of(number, _WORKERS, _DEVICES))
         settings = worker_settings(_SETTINGS, _WORKERS, _CORES)

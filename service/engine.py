@@ -192,6 +192,8 @@ def _reduced(precision: str, provider: str) -> Reduced | None:
 def check_golden(bundle: Bundle, engine: Engine) -> float:
     """Run the golden sample; returns the largest deviation of an output. Doubles as the warm-up.
 
+    Outputs are checked for all its images, the gradient on CUDA for all and on a CPU for the first.
+
     Raises:
         GoldenSampleMismatch: it exceeds what rounding explains.
     """

@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.access.settings import AccessSettings
+from service.access.settings import PREFIX, AccessSettings
 from service.dicom_results.options import DEFAULT_KINDS, Kind, Options
 from service.dicomweb.archives import Archive
 
-_PREFIX = "RADIOLUCENT_"
 _OTHERS = (
     "FEED_",
     "LOAD_",
@@ -164,8 +163,8 @@ class Settings(AccessSettings):
     log_format: Literal["text", "json"] = "text"
 
 
-def no_settings(environment: Mapping[str, str]) -> list[str]:
+def unknown_settings(environment: Mapping[str, str]) -> list[str]:
     """Names of variables that look like settings and are none: a misspelt one would be silently left out."""
     known = {name.upper() for name in Settings.model_fields}
-    named = {name: name.upper().removeprefix(_PREFIX) for name in environment if name.upper().startswith(_PREFIX)}
+    named = {name: name.upper().removeprefix(PREFIX) for name in environment if name.upper().startswith(PREFIX)}
     return sorted(name for name, rest in named.items() if rest not in known and not rest.startswith(_OTHERS))

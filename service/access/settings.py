@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.access.rates import RATE_PATTERN
 from service.access.tokens import Oidc
 
+PREFIX = "RADIOLUCENT_"
+
 
 class AccessSettings(BaseSettings):
     """Part of `service.settings.Settings`.
@@ -25,7 +27,7 @@ class AccessSettings(BaseSettings):
     """
 
     # What is wrong is said without what was given: some of it is secret.
-    model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
 
     keys: Path | None = None
     oidc: Oidc | None = None
