@@ -24,6 +24,7 @@ _FOLDER = server_folder(os.environ)
 if _FOLDER is not None:
     os.environ.update(metrics_folder(_FOLDER))
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,14 @@ from pydantic_settings import SettingsError
 from starlette.staticfiles import StaticFiles
 
 from service.access.door import check_door
-from service.commands import unusable
+from service.commands import reason_of, unusable
 from service.connections import use_connections
 from service.errors import AccessError
 from service.observability import logger
 from service.observability.logs import set_up_logs
 from service.settings import Settings, unknown_settings
 from service.shared_graphs import forget_graphs
+from service.starting import check_port, starting
 from service.workers import cores_here, count_workers, cuda_devices, device_of, worker_settings
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ _LOOK_S = 1.0  # between the supervisor's looks after its workers
 def look_after_workers() -> None:
     """Have BentoML's supervisor replace a dead worker within a second: it looks every ten, and has no option for it.
 
-    In a container it replaces none, so that the container ends with its only one; of several the others would go on.
+    Where the first that ends could not start, it replaces none, and ends (`_end_server`). In a container that BentoML
+    made it replaces none, either, so that the container ends with its only one; of several the others would go on.
     The supervisor imports the service before it makes its arbiter.
     """
     make = circus.create_standalone_arbiter
@@ -67,10 +70,23 @@ def look_after_workers() -> None:
     def make_watchful(watchers: list[Watcher], **options: Any) -> Any:  # noqa: ANN401 - circus has no types
         for watcher in watchers:
             watcher.respawn = watcher.respawn or watcher.numprocesses > 1
+            watcher.hooks["after_reap"] = _end_server
         return make(watchers, check_delay=_LOOK_S, **options)
 
     if make.__module__ != __name__:
         circus.create_standalone_arbiter = make_watchful
+
+
+def _end_server(*, watcher: Watcher, exit_code: int, **_: object) -> None:
+    """The first worker has ended: where it could not start (`service.starting`), the server ends, too.
+
+    circus calls it, and ends by itself, with an exception, where no worker is wanted any more.
+    """
+    del watcher.hooks["after_reap"]
+    if exit_code == os.EX_CONFIG:
+        watcher.numprocesses = 0
+        if command := click.get_current_context(silent=True):
+            command.call_on_close(partial(sys.exit, 1))
 
 
 def drop_time_limit() -> None:
@@ -86,29 +102,33 @@ def _unlimited(app: ASGIApp, timeout: float) -> ASGIApp:
     return app
 
 
-def _host() -> str | None:
-    """Where this process is about to listen: BentoML's command says it, and the socket of its workers; else None."""
+def _read_settings() -> Settings:
+    try:
+        settings = Settings()
+        _check_address(settings)
+    except (ValidationError, SettingsError) as error:
+        sys.exit(f"Radiolucent does not start, for its settings (docs/settings.md): {unusable(error)}")
+    except (AccessError, OSError) as error:
+        sys.exit(f"Radiolucent does not start: {reason_of(error)}")
+    return settings
+
+
+def _check_address(settings: Settings) -> None:
+    """Where this process is about to listen: BentoML's command says it, and the socket of its workers.
+
+    Raises:
+        AccessError: nobody may listen there.
+        OSError: nobody can.
+    """
     command = click.get_current_context(silent=True)
     given = command.params if command else {}
     if "fd" in given:
         with socket.socket(fileno=os.dup(given["fd"])) as opened:
-            return "localhost" if opened.family == socket.AF_UNIX else opened.getsockname()[0]
-    if {"host", "port"} <= given.keys():
-        return given["host"] or BentoMLContainer.http.host.get()
-    return None
-
-
-def _read_settings() -> Settings:
-    host = _host()
-    try:
-        settings = Settings()
-        if host is not None:
-            check_door(settings, host)
-    except AccessError as error:
-        sys.exit(str(error))
-    except (ValidationError, SettingsError) as error:
-        sys.exit(f"Radiolucent does not start, for its settings (docs/settings.md): {unusable(error)}")
-    return settings
+            check_door(settings, "localhost" if opened.family == socket.AF_UNIX else opened.getsockname()[0])
+    elif {"host", "port"} <= given.keys():
+        host = given["host"] or BentoMLContainer.http.host.get()
+        check_door(settings, host)
+        check_port(host, given["port"] or BentoMLContainer.http.port.get())
 
 
 _SETTINGS = _read_settings()
@@ -163,14 +183,15 @@ class Radiolucent:
 
     def __init__(self) -> None:
         gc.disable()
-        from service.serving import Serving, Worker
-
         number = bentoml.server_context.worker_index or 1
         for name in unknown_settings(os.environ) if number == 1 else ():
             logger.warning("%s is no setting, and does nothing: see docs/settings.md", name)
         os.environ.update(device_of(number, _WORKERS, _DEVICES))
         settings = worker_settings(_SETTINGS, _WORKERS, _CORES)
-        self._serving = Serving(Worker(settings, number, _WORKERS, _SHARED))
+        with starting():
+            from service.serving import Serving, Worker
+
+            self._serving = Serving(Worker(settings, number, _WORKERS, _SHARED))
         gc.collect()
         gc.freeze()  # modules and models stay: collections while DICOM objects are made need not go through them
         gc.enable()
@@ -178,7 +199,8 @@ class Radiolucent:
     @bentoml.on_startup
     async def start(self) -> None:
         """See `Serving.start`."""
-        await self._serving.start()
+        with starting():
+            await self._serving.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:

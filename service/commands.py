@@ -23,18 +23,29 @@ def run_command(prog: str, run: Callable[[], None]) -> int:
     """
     try:
         run()
-    except (ValidationError, SettingsError) as error:
-        message = unusable(error)
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        message = f"{error.filename}: {error.strerror}"
-    except RadiolucentError as error:
-        message = str(error)
+    except Exception as error:
+        message = reason_of(error)
+        if message is None:
+            raise
     except KeyboardInterrupt:
         message = "stopped; the same command goes on from here"
     else:
         return 0
     sys.stderr.write(f"{prog}: error: {message}\n")
     return 2
+
+
+def reason_of(error: Exception) -> str | None:
+    """What is wrong, in a line for whoever runs this, without values of settings; None: a fault of ours."""
+    match error:
+        case ValidationError() | SettingsError():
+            return unusable(error)
+        case RadiolucentError():
+            return str(error)
+        case OSError():
+            return ": ".join(str(part) for part in (error.filename, error.strerror) if part) or type(error).__name__
+        case _:
+            return None
 
 
 def unusable(error: ValidationError | SettingsError) -> str:

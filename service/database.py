@@ -16,6 +16,7 @@ from time import monotonic, sleep, time
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     Column,
     ColumnElement,
     Engine,
@@ -27,13 +28,16 @@ from sqlalchemy import (
     create_engine,
     event,
     inspect,
+    make_url,
     or_,
     select,
     text,
 )
 from sqlalchemy import update as update_rows
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.schema import CreateColumn
+
+from service.errors import DatabaseUnusable
 
 _FAR = 10  # leases ahead: none is that long, so that the clock went back since it was written
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -140,8 +144,17 @@ def connect(url: str, file: str) -> Engine:
     Args:
         url: SQLAlchemy URL; empty for an SQLite file of this user.
         file: its name in the user's state folder.
+
+    Raises:
+        DatabaseUnusable: the URL cannot be read, or its driver is not there.
+        OSError: there can be no such file.
     """
-    engine = create_engine(url or f"sqlite:///{_private_file(file)}")
+    try:
+        engine = create_engine(url or f"sqlite:///{_private_file(file)}")
+    except ArgumentError:  # its text may quote the URL, passwords included
+        raise DatabaseUnusable("the URL of a database is none that SQLAlchemy reads") from None
+    except ModuleNotFoundError as error:
+        raise DatabaseUnusable(f"{_shown(make_url(url))} needs the package {error.name}") from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
@@ -151,7 +164,22 @@ def make_tables(engine: Engine, metadata: MetaData) -> None:
     """Make the tables that are missing, and the columns that an earlier version of the service did not know.
 
     Processes that start together may each find them so, and one be first.
+
+    Raises:
+        DatabaseUnusable: it cannot be reached, or lets nobody make tables.
     """
+    try:
+        _make_tables(engine, metadata)
+    except DBAPIError as error:
+        raise DatabaseUnusable(f"{_shown(engine.url)} cannot be used: {' '.join(str(error.orig).split())}") from None
+
+
+def _shown(url: URL) -> str:
+    """Without the password."""
+    return url.render_as_string(hide_password=True)
+
+
+def _make_tables(engine: Engine, metadata: MetaData) -> None:
     for table in metadata.sorted_tables:
         try:
             table.create(engine, checkfirst=True)

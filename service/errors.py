@@ -41,6 +41,7 @@
     │   └── GoldenSampleMismatch         500
     ├── RulesError                       500   a rules file that cannot be used, at start
     ├── AccessError                      500   who may ask is not said, or in a file that cannot be used; at start
+    ├── DatabaseUnusable                 500   a database that cannot be opened; at start
     ├── IdentityUnavailable              503   the provider whose tokens are taken does not answer
     ├── RemoteError                      502   an archive that the service fetches from or stores to
     │   ├── RemoteUnavailable            502   may pass: tried again
@@ -439,6 +440,13 @@ class AccessError(RadiolucentError):
 
     kind = "access"
     title = "It is not clear who may ask"
+
+
+class DatabaseUnusable(RadiolucentError):
+    """A database cannot be opened, or its tables not be made."""
+
+    kind = "database"
+    title = "The database cannot be used"
 
 
 class IdentityUnavailable(RadiolucentError):

@@ -48,7 +48,7 @@ class ScpSettings(BaseModel):
         options: of the answers; see `StudyRequest`.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = False
     host: str = "127.0.0.1"

@@ -42,7 +42,7 @@ def check_door(settings: AccessSettings, host: str) -> None:
         AccessError: `host` is not loopback, and nothing says who may ask.
     """
     if not settings.is_guarded and not settings.insecure and not is_loopback(host):
-        raise AccessError(f"Radiolucent does not start: it would listen on {host}, and anybody could ask. {_HELP}")
+        raise AccessError(f"it would listen on {host}, and anybody could ask. {_HELP}")
 
 
 def check_local(scope: Scope, origins: Collection[str] = ()) -> None:

@@ -34,7 +34,7 @@ class Archive(BaseModel):
         first_delay_s: after the first failure; doubles.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(pattern=r"^https?://[^\s?#]+$")
     user: str = ""

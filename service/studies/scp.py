@@ -74,7 +74,10 @@ class Scp:
         ]
         settings, entity = self._settings, _entity(self._settings)
         address, context = (settings.host, settings.port), _tls(settings)
-        self._server = entity.start_server(address, block=False, ssl_context=context, evt_handlers=listeners)
+        try:
+            self._server = entity.start_server(address, block=False, ssl_context=context, evt_handlers=listeners)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "{}:{}".format(*address)) from None
 
     def stop(self) -> None:
         """Abort what goes on; what was confirmed stays."""
@@ -184,8 +187,14 @@ def _tls(settings: ScpSettings) -> ssl.SSLContext | None:
         return None
     context = _LateHandshake(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.certificate, settings.key)
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+    except OSError as error:  # it does not say of what
+        raise OSError(error.errno, error.strerror, f"{settings.certificate}, {settings.key}") from None
     if settings.ca is not None:
-        context.load_verify_locations(settings.ca)
+        try:
+            context.load_verify_locations(settings.ca)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(settings.ca)) from None
         context.verify_mode = ssl.CERT_REQUIRED if settings.client_certificates else ssl.CERT_OPTIONAL
     return context
