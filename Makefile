@@ -9,7 +9,8 @@ SERVE := .venv-serve
 FULL := .venv
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: audit help serve test browser gpu lint train export load pacs pacs-kill fuzz schemathesis faults soak simulated-study bento image container locks sbom clean
+.PHONY: audit help serve test browser gpu lint train export load pacs pacs-kill fuzz schemathesis faults soak simulated-study bento image stand-ins \
+  container locks sbom clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -104,7 +105,11 @@ image: ## build the container image: make image IMAGE=... BASE=... BUILD_OPTIONS
 	podman build --layers --format docker -f deploy/Containerfile --ignorefile deploy/Containerfile.dockerignore \
 	  --build-arg BASE=$(BASE) --build-arg REVISION=$$(git rev-parse HEAD 2> /dev/null || echo unknown) $(BUILD_OPTIONS) -t $(IMAGE) .
 
-container: image $(FULL)/.complete ## build the container image and check it, running it as it is meant to be
+stand-ins: ## what stands in for the archive and Prometheus in the test of deploy/compose.yaml
+	podman build --layers --format docker -f tests/container/stand_ins/Containerfile --build-arg BASE=$(BASE) $(BUILD_OPTIONS) \
+	  -t localhost/radiolucent-stand-ins tests/container/stand_ins
+
+container: image stand-ins $(FULL)/.complete ## build the container image and check it, running it as it is meant to be
 	RADIOLUCENT_IMAGE=$(IMAGE) RADIOLUCENT_RUN_OPTIONS="$(RUN_OPTIONS)" $(FULL)/bin/python -m pytest tests/container
 
 locks: ## resolve the lock files anew (needs uv)
