@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -20,30 +21,41 @@ ROOT = Path(__file__).resolve().parent.parent
 class Service:
     """Started with `settings` on top of this process's environment; what it prints is appended to `log`.
 
-    `around` is a command that ends in running the one that is appended to it, by exec.
+    `around` is a command that ends in running the one that is appended to it, by exec; `options` are further ones of
+    the service's own. With `tls` clients ask by it.
     """
 
     def __init__(
-        self, port: int, log: Path, settings: Mapping[str, str] | None = None, around: Sequence[str] = ()
+        self,
+        port: int,
+        log: Path,
+        settings: Mapping[str, str] | None = None,
+        around: Sequence[str] = (),
+        options: Sequence[str] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.address = f"http://127.0.0.1:{port}"
+        self.address = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         self.log = log
-        self._port, self._settings, self._around = port, settings or {}, around
+        self._port, self._settings, self._around, self._options = port, settings or {}, around, options
+        self._verify = tls or True
         self._process: subprocess.Popen[bytes] | None = None
-        self._client = httpx.Client(base_url=self.address, timeout=60)
+        self._client = self._connect()
+
+    def _connect(self) -> httpx.Client:
+        return httpx.Client(base_url=self.address, timeout=60, verify=self._verify)
 
     def start(self) -> httpx.Client:
         """Returns a client once the service is ready."""
         command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent", "--host", "127.0.0.1"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._around, *command, "--port", str(self._port)],
+                [*self._around, *command, "--port", str(self._port), *self._options],
                 cwd=ROOT,
                 env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | self._settings,
                 stdout=log,
                 stderr=log,
             )
-        self._client = httpx.Client(base_url=self.address, timeout=60)
+        self._client = self._connect()
         for _ in range(240):
             try:
                 self._client.get("/readyz")

@@ -5,7 +5,6 @@ import gc
 import logging
 import shutil
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -26,6 +25,7 @@ from service.settings import ScpSettings
 from service.studies.rows import StudyRequest
 from service.studies.scp import Scp
 from service.studies.store import StudyStore
+from tests.certificates import client_context, make_certificates
 from tests.dicom_writers import classic_mr, saved
 
 KEY = b"site key"
@@ -380,22 +380,9 @@ def test_dcmtk_sends_to_it(door, tmp_path):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """Server and client, each signed by itself."""
     folder = tmp_path_factory.mktemp("certificates")
-    for name in ("server", "client"):
-        subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-        out = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *out]
-        subprocess.run(command, check=True, capture_output=True)
+    make_certificates(folder, "server", "client")
     return folder
-
-
-def client_context(certificates: Path, *, known: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(certificates / "server.pem"))
-    context.check_hostname = False
-    if known:
-        context.load_cert_chain(certificates / "client.pem", certificates / "client.key")
-    return context
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of pynetdicom's client, turned away
@@ -405,11 +392,11 @@ def test_tls_with_client_certificates(tmp_path, certificates):
     threads = threading.active_count()
     silent = socket.create_connection(("127.0.0.1", door.scp.port))  # never shakes hands
     contents = series_of(2)
-    known = call(door, tls_args=(client_context(certificates, known=True), None))
+    known = call(door, tls_args=(client_context(certificates, "client"), None))
     assert send(known, contents) == [0, 0]
     known.release()
     assert instances(door.claim()[1]) == instances(contents)
-    unknown = call(door, tls_args=(client_context(certificates, known=False), None))
+    unknown = call(door, tls_args=(client_context(certificates), None))
     assert not unknown.is_established
     plain = call(door)
     assert not plain.is_established
