@@ -53,5 +53,5 @@ def add_page_routes(api: FastAPI) -> None:
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
-    api.add_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
+    api.add_api_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
     api.mount("/page", files)

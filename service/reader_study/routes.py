@@ -115,7 +115,7 @@ def _add_page(api: FastAPI) -> None:
         return await files.get_response("index.html", request.scope)
 
     for path in ("/study", "/study/"):
-        api.add_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
+        api.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
     api.mount("/study", files)
 
 

@@ -214,6 +214,11 @@ def test_only_a_uuid_is_taken_for_the_request_id(observed, sent, kept):
     assert observed.line_of(answer)["route"] == "/v1/models"
 
 
+@pytest.mark.parametrize("path", ["/", "/study", "/docs"])
+def test_pages_are_told_apart(observed, path):
+    assert observed.line_of(observed.client.get(path))["route"] == path
+
+
 def test_problems_carry_the_id_of_the_answer(observed):
     for path in ("/v1/jobs/none", "/nothing"):
         answer = observed.client.get(path)
