@@ -13,7 +13,7 @@ export BENTOML_DO_NOT_TRACK := True
   container locks sbom clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 # An environment is complete when its stamp is there; it is made anew when its lock file changes. One that is a link is somebody
 # else's: it would be emptied.
@@ -37,7 +37,7 @@ serve: $(SERVE)/.complete ## start the service with the shipped models on http:/
 
 TESTERS ?= 2
 test: $(FULL)/.complete ## run the tests, in TESTERS processes (2)
-	$(FULL)/bin/python -m pytest -n $(TESTERS) --dist loadgroup
+	$(FULL)/bin/python -m pytest -n $(TESTERS) --dist loadfile
 
 lint: $(FULL)/.complete ## style, types and import rules
 	$(FULL)/bin/ruff check .

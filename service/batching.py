@@ -1,10 +1,10 @@
 """Adaptive batching: while one forward pass runs, the images of all requests gather for the next.
 
 There is no waiting time to tune: an idle model starts at once, a busy one takes what arrived meanwhile, up to a limit
-in images and in time. Each request is due after as long as its images would take alone, and the one that is due first
-goes first: a small request overtakes a large one that came shortly before it, and nothing is overtaken for ever
-(the virtual finishing time of start-time fair queueing; Goyal, Vin and Cheng, SIGCOMM 1996). The images of one request
-go into one batch, unless they are more than the largest batch holds.
+in images and in time. Each request is due after some times as long as its images would take alone, and the one that is
+due first goes first (bounded stretch; Bender, Chakrabarti and Muthukrishnan, SODA 1998): small requests overtake large
+ones for so long, and nothing is overtaken for ever. While some do, batches are short: what comes waits for the one that
+runs. The images of one request go into one batch, unless they are more than the largest batch holds.
 
 Where a batch fails, its halves are tried alone, down to the image whose fault it is; every other image is answered.
 Where memory was short and smaller batches work, batches stay smaller for a while.
@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from math import inf
 from time import perf_counter
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -29,9 +30,12 @@ from service.observability import BATCH_IMAGES, QUEUE_SECONDS, logger
 from service.types import Grey8
 
 BATCH_S = 0.25  # that a batch may take by default
+_STRETCH = 3.0  # times as long as alone, after which a request is due
+_SHORT_S = 0.1  # while small requests overtake large ones
+_OVERTAKING_S = 2.0  # that they are taken to go on with it
 _SMALLER_S = 60.0  # that batches stay smaller after memory was short
 # What ONNX Runtime's arena, C++ and CUDA say; its Python errors have no class for it.
-_SHORT = ("allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED")
+_NO_MEMORY = ("allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED")
 
 
 class Rows(Protocol):
@@ -112,6 +116,7 @@ class Batcher(Generic[R]):
         self._smaller, self._smaller_until = max_batch, 0.0
         self._max_queue = max_queue
         self._max_seconds = max_seconds
+        self._overtaking_until = 0.0
         self._cost = cost
         self._lock = threading.Lock()
         self._waiting: list[_Request[R]] = []  # a heap
@@ -119,10 +124,11 @@ class Batcher(Generic[R]):
         self._numbers = itertools.count()
         self._turn_taken = False
 
-    @property
-    def backlog(self) -> float:
-        """Seconds that the images would take which wait or run."""
-        return self._images * self._cost
+    def ahead(self, due: float = inf) -> float:
+        """Seconds that the images would take which run, or wait and are due before (`time.perf_counter`)."""
+        with self._lock:
+            later = sum(len(other.images) - other.taken for other in self._waiting if other.due > due)
+            return (self._images - later) * self._cost
 
     @property
     def cost(self) -> float:
@@ -134,9 +140,9 @@ class Batcher(Generic[R]):
         """Images of the largest batch of late."""
         return self._most(perf_counter())
 
-    def due(self, count: int) -> float:
-        """When so many images that come now are due (`time.perf_counter`)."""
-        return perf_counter() + count * self._cost
+    def due(self, count: int, deadline: float | None = None) -> float:
+        """As `due_of`, of this model's images."""
+        return due_of(count * self._cost, deadline)
 
     def check_count(self, images: int) -> None:
         """Raises TooManyImages where one request has more than may ever wait."""
@@ -169,7 +175,7 @@ class Batcher(Generic[R]):
         def deliver(found: list[Answer[R] | ModelFailed] | DeadlinePassed) -> None:
             loop.call_soon_threadsafe(_settle, future, found)
 
-        request = self._queue(images, more, deadline, self.due(len(images)) if due is None else due, deliver)
+        request = self._queue(images, more, deadline, self.due(len(images), deadline) if due is None else due, deliver)
         try:
             return await future
         finally:
@@ -191,6 +197,8 @@ class Batcher(Generic[R]):
             request = _Request(
                 due, next(self._numbers), images, more, now, deadline, deliver, [None] * count, left=count
             )
+            if any(due + count * self._cost < other.due for other in self._waiting):
+                self._overtaking_until = now + _OVERTAKING_S
             heapq.heappush(self._waiting, request)
             self._images += count
             idle, self._turn_taken = not self._turn_taken, True
@@ -280,7 +288,8 @@ class Batcher(Generic[R]):
 
     def _most(self, now: float) -> int:
         """Images of the next batch."""
-        in_time = int(self._max_seconds / self._cost) if self._cost else self._max_batch
+        seconds = min(self._max_seconds, _SHORT_S) if now < self._overtaking_until else self._max_seconds
+        in_time = int(seconds / self._cost) if self._cost else self._max_batch
         return max(1, min(self._smaller if now < self._smaller_until else self._max_batch, in_time))
 
     def _too_late(self, request: _Request[R], now: float, most: int) -> bool:
@@ -292,9 +301,21 @@ class Batcher(Generic[R]):
         return now + images * self._cost > request.deadline
 
 
+def due_of(alone: float, deadline: float | None = None) -> float:
+    """When a request that comes now is due (`time.perf_counter`).
+
+    Args:
+        alone: seconds that it would take without others.
+        deadline: before which it is due so early that it can be met.
+    """
+    now = perf_counter()
+    due = now + _STRETCH * alone
+    return due if deadline is None else min(due, max(now, deadline - alone))
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed, on the host or on the device."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _SHORT)
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def _put(entry: _Entry[R], answer: Answer[R] | ModelFailed) -> None:

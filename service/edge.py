@@ -187,7 +187,7 @@ class Guard:
         exchange = _Exchange(receive, send, limit, settings.stall_s)
         try:
             if scope["path"] in _AT_ONCE:
-                pipeline.admit(deadline)
+                pipeline.admission.admit(deadline)
             with _while_needed(scope):
                 async with asyncio.timeout(settings.answer_s) as exchange.patience:
                     await self.app(scope, exchange.receive, exchange.send)

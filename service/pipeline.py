@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import cv2
 
-from service.batching import BATCH_S, Answer, Batcher
+from service.admission import Admission
+from service.batching import Answer, Batcher
 from service.checking import check_cost, check_request
 from service.composing import JobHandle, Read, Wish, explain_all, observe, set_failed_aside
 from service.errors import ModelFailed, Overloaded
@@ -84,8 +85,7 @@ class Pipeline:
         workers = settings.decode_threads or min(4, len(os.sched_getaffinity(0)))
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._chunks = workers
-        self._arriving = 0  # files that are being read
-        self._besides = 0.0  # seconds of late between the forward passes and the answers
+        self.admission = Admission((*self.batchers.values(), *self.outliners.values()), settings.max_wait_s)
         self._explaining = Semaphore(settings.max_explanations)  # held until a thread has ended
         self._slow = ThreadPoolExecutor(settings.max_explanations + 1, thread_name_prefix="explain")  # and a job
 
@@ -122,15 +122,16 @@ class Pipeline:
         method = self.check(model, len(uploads), wish, inline=job is None)
         at_once = method is None or method.budget == 0
         if job is None:
-            self.admit(deadline, len(uploads))
+            self.admission.admit(deadline, len(uploads))
         with Share(self.room if job is None else None) as share:
             budget = budget_of(share.take if wish.overlay else None)
             with self.on_its_way(urgent=job is None and at_once):
                 more = method.outputs if method is not None else frozenset[str]()
-                by = None if deadline is None else deadline - self._besides
+                by = None if deadline is None else deadline - self.admission.besides
                 asking = partial(self.batchers[model].run, more=more, deadline=by)
                 if at_once:
-                    decoded, computed, decode_end = await self._read_and_compute(served, uploads, budget, asking)
+                    due = self.batchers[model].due(len(uploads), by)
+                    decoded, computed, decode_end = await self._read_and_compute(served, uploads, budget, asking, due)
                 else:
                     decoded = await self.read(uploads, manifest.preprocessing, budget)
                     pixels = [row.item.pixels for row in decoded if isinstance(row, Read)]
@@ -162,7 +163,7 @@ class Pipeline:
             "total": end - start,
         }
         if at_once:
-            self._besides += 0.1 * (end - inference_end + decode_end - start - self._besides)
+            self.admission.took(end - inference_end + decode_end - start)
         observe(manifest.id, method.name if method else PREDICT, start, timing, results)
         return Result(
             request_id=request_id,
@@ -177,64 +178,36 @@ class Pipeline:
         uploads: Sequence[Upload],
         budget: Budget,
         asking: Callable[..., Awaitable[list[Computed]]],
+        due: float,
     ) -> tuple[list[Read | ImageFailure], list[Computed], float]:
         """Rows and answers, in order, and when the engine could begin: it computes the first while others are read."""
         batcher, spec = self.batchers[served.bundle.manifest.id], served.bundle.manifest.preprocessing
-        due, size = batcher.due(len(uploads)), batcher.most
+        size = batcher.most
         ahead = asyncio.Semaphore(_AHEAD)
         begins: list[float] = []
-        left, images = len(uploads), 0
+        images = 0
 
         async def one(first: int) -> tuple[list[Read | ImageFailure], list[Computed]]:
-            nonlocal left, images
+            nonlocal images
             async with ahead:
                 piece = uploads[first : first + size]
                 rows = await self._decode(piece, spec, budget, first)
                 begins.append(perf_counter())
-                self._arriving -= len(piece)
-                left -= len(piece)
+                arriving.left -= len(piece)
                 pixels = [row.item.pixels for row in rows if isinstance(row, Read)]
                 images += len(pixels)
                 batcher.check_count(images)
                 return rows, await asking(pixels, due=due)
 
-        tasks = [asyncio.create_task(one(first)) for first in range(0, len(uploads), size)]
-        self._arriving += left
-        try:
-            found = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()  # what is left where one was refused, or the client went away
-            self._arriving -= left
+        with self.admission.reading(len(uploads), due) as arriving:
+            tasks = [asyncio.create_task(one(first)) for first in range(0, len(uploads), size)]
+            try:
+                found = await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()  # what is left where one was refused, or the client went away
         rows, answers = ([each for piece in part for each in piece] for part in zip(*found, strict=True))
         return rows, answers, begins[0]
-
-    @property
-    def wait(self) -> float:
-        """Seconds until the engine is through with the images that are here."""
-        waiting = sum(batcher.backlog for batcher in (*self.batchers.values(), *self.outliners.values()))
-        return waiting + self._arriving * self._cost
-
-    @property
-    def _cost(self) -> float:
-        return max((batcher.cost for batcher in self.batchers.values()), default=0.0)
-
-    def admit(self, deadline: float | None, files: int = 1) -> None:
-        """Refuse at once what would wait too long; asked before a body is read, and again when it is.
-
-        Args:
-            deadline: that the caller gave, by `time.perf_counter`.
-            files: of the request.
-
-        Raises:
-            Overloaded: with the seconds after which to try again.
-        """
-        wait = self.wait
-        batch = min(wait, BATCH_S)  # its own is as full as others make it
-        if deadline is not None and perf_counter() + wait + batch + files * self._cost + self._besides > deadline:
-            raise Overloaded("what is waiting takes longer than the deadline allows", retry_after=wait)
-        if wait > self.settings.max_wait_s:
-            raise Overloaded("too much is waiting; try again later", retry_after=wait - self.settings.max_wait_s)
 
     def on_its_way(self, *, urgent: bool = True) -> AbstractContextManager[None]:
         """While a prediction is on its way; where it is `urgent`, slower work stands aside."""
@@ -248,11 +221,8 @@ class Pipeline:
         self, uploads: Sequence[Upload], spec: PreprocessingSpec, budget: Budget
     ) -> list[Read | ImageFailure]:
         """Decode and prepare all frames of all files; see `service.uploads.read_files`."""
-        self._arriving += len(uploads)
-        try:
+        with self.admission.reading(len(uploads)):
             return await self._decode(uploads, spec, budget)
-        finally:
-            self._arriving -= len(uploads)
 
     async def _decode(
         self, uploads: Sequence[Upload], spec: PreprocessingSpec, budget: Budget, first: int = 0

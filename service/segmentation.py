@@ -50,7 +50,7 @@ async def segment(
     start = perf_counter()
     manifest = pipeline.registry.segmenter(model).manifest
     check_count(pipeline.settings, len(uploads))
-    pipeline.admit(deadline, len(uploads))
+    pipeline.admission.admit(deadline, len(uploads))
     with pipeline.on_its_way():
         decoded = await pipeline.read(uploads, manifest.preprocessing, budget_of(None))
         readable = [row for row in decoded if isinstance(row, Read)]

@@ -459,11 +459,11 @@ def test_a_deadline_that_cannot_be_met_is_refused_before_the_body_is_read(api, c
         refused = ask(wrong)
         assert refused.status_code == 422, wrong
         assert "X-Deadline-Ms" in refused.json()["detail"]
-    monkeypatch.setattr(type(api.state.pipeline), "wait", 3.2)
+    monkeypatch.setattr(api.state.pipeline.admission, "ahead", lambda due=0.0: 3.2)
     late = ask("2000")
     assert late.status_code == 503
     assert late.headers["retry-after"] == "4"
     assert Problem.model_validate(late.json()).type.endswith("overloaded")
     assert ask("60000").status_code == 200
-    monkeypatch.setattr(type(api.state.pipeline), "wait", 11.5)
+    monkeypatch.setattr(api.state.pipeline.admission, "ahead", lambda due=0.0: 11.5)
     assert ask("60000").headers["retry-after"] == "2"

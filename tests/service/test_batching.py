@@ -221,15 +221,36 @@ def in_order(batcher: Batcher, recorder: Recorder, sizes: list[int], **options: 
 
 def test_a_small_request_overtakes_a_large_one_that_came_shortly_before():
     recorder = Recorder()
-    batcher = make(recorder, max_batch=4, cost=0.02)  # the large one is due 0.64 s after it came
+    batcher = make(recorder, max_batch=4, cost=0.02)  # the large one is due 1.92 s after it came
     assert in_order(batcher, recorder, [32, 1, 2]) == [1, 2, 0]
-    assert recorder.calls[1] == 3, "what is due first, together; the large one does not fit beside them"
+    assert sum(recorder.calls[:3]) <= 4, "the large one does not fit beside what is due first"
+
+
+@pytest.mark.parametrize(("deadline", "due"), [(None, 1.2), (9.0, 1.2), (1.0, 0.6), (0.1, 0.0)])
+def test_a_request_is_due_after_three_times_as_long_as_alone_or_as_late_as_its_deadline_lets_it(
+    deadline, due, monkeypatch
+):
+    batcher = make(Recorder(), cost=0.1)
+    monkeypatch.setattr("service.batching.perf_counter", lambda: 100.0)
+    by = None if deadline is None else 100 + deadline
+    assert batcher.due(4, by) == pytest.approx(100 + due)
 
 
 def test_a_large_request_that_waited_as_long_as_it_takes_is_not_overtaken():
     recorder = Recorder()
-    batcher = make(recorder, max_batch=4, cost=0.002)  # due after 16 ms, and the next comes after 20 ms
+    batcher = make(recorder, max_batch=4, cost=0.0005)  # due after 12 ms, and the next comes after 20 ms
     assert in_order(batcher, recorder, [8, 1, 1]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("sizes", "short"), [([32, 1], True), ([32, 32], False), ([1, 32], False)])
+def test_batches_are_short_while_small_requests_overtake_large_ones(sizes, short, monkeypatch):
+    recorder = Recorder()
+    batcher = make(recorder, max_batch=32, cost=0.02)  # an instant, really: it is taken for less with every batch
+    in_order(batcher, recorder, sizes)
+    assert (max(recorder.calls) < 16) is short
+    later = perf_counter() + 2.1
+    monkeypatch.setattr("service.batching.perf_counter", lambda: later)
+    assert batcher.most == 32
 
 
 def test_a_batch_takes_no_longer_than_it_may():
@@ -253,7 +274,7 @@ def test_what_comes_too_late_for_its_deadline_is_not_computed():
         await first
         with pytest.raises(DeadlinePassed):
             await late
-        assert batcher.backlog >= 0
+        assert batcher.ahead() >= 0
         return await patient
 
     (answer,) = asyncio.run(scenario())
@@ -269,11 +290,11 @@ def test_the_backlog_is_what_waits_and_runs_and_ends_at_nothing():
         first = asyncio.create_task(batcher.run([image(1)]))
         second = asyncio.create_task(batcher.run([image(2)] * 4))
         await asyncio.sleep(0.05)
-        waiting = batcher.backlog
+        waiting = batcher.ahead()
         recorder.release.set()
         await first
         await second
-        while batcher.backlog:
+        while batcher.ahead():
             await asyncio.sleep(0.01)
         return waiting
 
