@@ -8,31 +8,52 @@ import torch
 from torch import nn
 
 from service.engine import Engine
-from training.models.oculusnet import OculusNet
+from training.models.network import Network
+from training.models.oculusnet import HEAD_WIDTH, OculusNet
 
 SIZE = 64
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 
 
 class ShortOculusNet(OculusNet):
-    """One block for each stage but the second, which has a skip: tracing takes as long as there are layers."""
+    """All strides, a kernel of 5 and a skip: tracing takes as long as there are layers."""
+
+    widths = (40, 80, HEAD_WIDTH)
 
     def __init__(self, classes: int) -> None:
         super().__init__(classes)
-        self.stages = nn.ModuleList(stage[: 2 if number == 1 else 1] for number, stage in enumerate(self.stages))
+        self.stem = _convolution(1, 16, kernel=3, stride=2)
+        second, third, fourth = (list(stage) for stage in list(self.stages)[1:4])
+        self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in (second, third[:1], fourth[:1]))
+        self.last = _convolution(80, HEAD_WIDTH, kernel=1)
+
+    def pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        x = self.stages[0](self.stem(x))
+        middle = self.stages[1](x)
+        last = self.stages[2](middle)
+        return [middle, last, self.last(last)]
 
 
-class TwoLayerHead(ShortOculusNet):
-    """A network whose explanation needs a gradient."""
+class TwoLayerHead(Network):
+    """A network whose explanation needs a gradient; where its feature maps come from does not matter to that."""
+
+    widths = (64,)
 
     def __init__(self, classes: int) -> None:
-        super().__init__(classes)
-        self.hidden = nn.Sequential(nn.Linear(512, 32), nn.Tanh(), nn.Linear(32, classes))
-        with torch.no_grad():
-            self.hidden[0].weight.mul_(30)  # into tanh's bend: features of random weights are small
+        super().__init__()
+        self.trunk = nn.Sequential(_convolution(1, 16, kernel=3, stride=4), _convolution(16, 64, kernel=3, stride=4))
+        self.hidden = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, classes))
+
+    def pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [self.trunk(x)]
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         return self.hidden(features.mean(dim=(2, 3)))
+
+
+def _convolution(width: int, out: int, *, kernel: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(width, out, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU6())
 
 
 def lively(network: nn.Module) -> nn.Module:
@@ -47,6 +68,11 @@ def lively(network: nn.Module) -> nn.Module:
             if parameter.ndim > 1:
                 parameter.mul_(1.3)
     return network.eval()
+
+
+def convolutions(network: nn.Module) -> int:
+    """How many there are."""
+    return sum(isinstance(module, nn.Conv2d) for module in network.modules())
 
 
 def engine_of(model: onnx.ModelProto, gradients: onnx.ModelProto | None = None) -> Engine:

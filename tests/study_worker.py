@@ -1,4 +1,4 @@
-"""A worker as a process of its own, for tests that kill it: `python -m study_worker FOLDER [DICOMWEB]`.
+"""A worker as a process of its own, for tests that kill it.
 
 Its archive is a folder, where storing an instance makes a file of its name and every attempt is logged; or a real one.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from io import BytesIO
@@ -80,11 +79,17 @@ def dicomweb_steps(url: str) -> Steps:
     )
 
 
-async def main(root: Path, *url: str) -> None:
-    worker = StudyWorker(open_store(root), dicomweb_steps(*url) if url else steps(root / "archive"), PATIENCE)
-    worker.start()
-    await asyncio.sleep(600)
+def work(root: Path, *url: str) -> None:
+    """What the process does.
 
+    Args:
+        root: folder of the queue, and of the archive.
+        url: of a real archive's DICOMweb, where it is one.
+    """
 
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))
+    async def run() -> None:
+        worker = StudyWorker(open_store(root), dicomweb_steps(*url) if url else steps(root / "archive"), PATIENCE)
+        worker.start()
+        await asyncio.sleep(600)
+
+    asyncio.run(run())

@@ -117,7 +117,7 @@ def test_a_two_layer_head_exports_the_gradient_to_the_target_layer(images):
     from export.parity import cam_deviation, check_parity
 
     torch.manual_seed(5)
-    network = lively(TwoLayerHead(4))
+    network = lively(TwoLayerHead(2))
     fused = fuse_network(network, SIZE)
     assert (fused.cam, fused.bias) == ("gradient", None)
     engine = engine_of(to_onnx(fused.module, SIZE, fused.module.names))
@@ -128,5 +128,5 @@ def test_a_two_layer_head_exports_the_gradient_to_the_target_layer(images):
     outputs = engine.run(images)
     rest = outputs.logits - outputs.cam.mean(axis=(2, 3))
     assert np.ptp(rest, axis=0).max() > 1e-4  # no constant bias: the gradient depends on the image
-    others = fuse_network(lively(TwoLayerHead(4)), SIZE)
+    others = fuse_network(lively(TwoLayerHead(2)), SIZE)
     assert cam_deviation("gradcam", others.plain, outputs.cam, images) > 1e-2  # the check can fail

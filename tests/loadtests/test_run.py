@@ -89,7 +89,7 @@ def test_a_distributed_run_ends_with_a_verdict_and_a_report(url, tmp_path):
     out = tmp_path / "report"
     command = [
         *(sys.executable, "-m", "loadtests", "--out", str(out)),
-        *("--key", str(tmp_path / "key"), "--url", url, "--users", "12", "--seconds", "6"),
+        *("--key", str(tmp_path / "key"), "--url", url, "--users", "12", "--seconds", "4"),
         *("--processes", "2", "--port", str(free_port())),
         *("--mix", str(tmp_path / "mix.toml"), "--objectives", str(tmp_path / "objectives.toml"), "--shape", "steps"),
     ]
@@ -131,7 +131,7 @@ def test_a_missed_objective_is_status_one_and_an_impossible_mix_status_two(url, 
     )
     files = ["--mix", str(tmp_path / "mix.toml"), "--objectives", str(tmp_path / "objectives.toml")]
     monkeypatch.setenv("RADIOLUCENT_LOAD_KEY", KEY)
-    assert load(["--out", str(tmp_path / "a"), "--url", url, "--seconds", "2", *files]) == 1
+    assert load(["--out", str(tmp_path / "a"), "--url", url, "--seconds", "1", *files]) == 1
     assert "bad input, p95" in capsys.readouterr().out
 
     (tmp_path / "mix.toml").write_text('[reading_room]\nweight = 1\nthink_s = [0, 0]\nmethods = ["no-such-method"]\n')

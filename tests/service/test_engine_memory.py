@@ -14,7 +14,8 @@ import numpy as np, psutil
 from service.bundle import read_bundle
 from service.engine import open_engine
 held = lambda: psutil.Process().memory_full_info().uss
-engines = [open_engine(read_bundle(Path("models/retinal-oct-oculusnet")), threads=1, device="cpu") for _ in range(3)]
+bundle = read_bundle(Path("models/retinal-oct-oculusnet"))
+engines = [open_engine(bundle, threads=1, device="cpu", gradients=not number) for number in range(2)]
 images = np.zeros((24, 224, 224, 1), np.uint8)
 found = {"loaded": held()}
 for number, engine in enumerate(engines):
@@ -31,5 +32,5 @@ def test_graphs_share_what_their_batches_need_and_gradients_give_it_back():
     held = json.loads(done.stdout.splitlines()[-1])
     first = held["predicted 0"] - held["loaded"]
     assert first > 20 * MIB
-    assert held["predicted 2"] - held["predicted 0"] < first / 4
-    assert held["gradients"] - held["predicted 2"] < first / 4
+    assert held["predicted 1"] - held["predicted 0"] < first / 4
+    assert held["gradients"] - held["predicted 1"] < first / 4
