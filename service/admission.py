@@ -25,19 +25,22 @@ class Admission:
     """Knows all that waits for the engine.
 
     Args:
-        batchers: of all models.
-        max_wait_s: seconds of work that may be ahead of a request.
+        classifiers: one of them is asked, it is not known which.
+        outliners: the other models.
+        max_wait_s: seconds of work that may be due before a request.
     """
 
-    def __init__(self, batchers: Collection[Batcher[Any]], max_wait_s: float) -> None:
-        self._batchers, self._max_wait_s = batchers, max_wait_s
+    def __init__(
+        self, classifiers: Collection[Batcher[Any]], outliners: Collection[Batcher[Any]], max_wait_s: float
+    ) -> None:
+        self._classifiers, self._outliners, self._max_wait_s = classifiers, outliners, max_wait_s
         self._arriving: set[Arriving] = set()
         self._besides = 0.0
 
     @property
     def cost(self) -> float:
-        """Seconds an image takes, of the model that takes longest."""
-        return max((batcher.cost for batcher in self._batchers), default=0.0)
+        """Seconds an image takes, of the classifier that takes longest."""
+        return max((batcher.cost for batcher in self._classifiers), default=0.0)
 
     @property
     def besides(self) -> float:
@@ -50,7 +53,7 @@ class Admission:
 
     def ahead(self, due: float = inf) -> float:
         """Seconds of work that are due before (`time.perf_counter`); all that is here where left out."""
-        waiting = sum(batcher.ahead(due) for batcher in self._batchers)
+        waiting = sum(batcher.ahead(due) for batcher in (*self._classifiers, *self._outliners))
         return waiting + self.cost * sum(each.left for each in self._arriving if each.due <= due)
 
     @contextmanager

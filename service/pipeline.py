@@ -85,7 +85,7 @@ class Pipeline:
         workers = settings.decode_threads or min(4, len(os.sched_getaffinity(0)))
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._chunks = workers
-        self.admission = Admission((*self.batchers.values(), *self.outliners.values()), settings.max_wait_s)
+        self.admission = Admission(self.batchers.values(), self.outliners.values(), settings.max_wait_s)
         self._explaining = Semaphore(settings.max_explanations)  # held until a thread has ended
         self._slow = ThreadPoolExecutor(settings.max_explanations + 1, thread_name_prefix="explain")  # and a job
 

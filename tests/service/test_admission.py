@@ -36,7 +36,7 @@ def while_waiting(sizes: list[int], look: Callable[[Admission], None], max_wait:
                 tasks.append(asyncio.create_task(waiting(batcher.run([IMAGE] * size))))
                 await asyncio.sleep(0)
             try:
-                look(Admission([batcher], max_wait))
+                look(Admission([batcher], [], max_wait))
             finally:
                 release.set()
                 await asyncio.gather(*tasks)
@@ -74,10 +74,15 @@ def test_large_requests_wait_for_large_ones_and_small_ones_do_not():
     while_waiting([64, 64], look)
 
 
+def idle(cost: float) -> Batcher[Outputs]:
+    def run(images, _more):
+        raise AssertionError("nothing is asked")
+
+    return Batcher("test", run, ThreadPoolExecutor(1), max_batch=8, max_queue=9, cost=cost)
+
+
 def test_files_that_are_read_count_until_they_are():
-    admission = Admission(
-        [Batcher("test", lambda *_: None, ThreadPoolExecutor(1), max_batch=8, max_queue=9, cost=COST)], 1
-    )
+    admission = Admission([idle(COST)], [], 1)
     with admission.reading(64) as arriving:
         admission.admit(None)
         with pytest.raises(Overloaded):
@@ -87,10 +92,12 @@ def test_files_that_are_read_count_until_they_are():
     assert admission.ahead() == 0
 
 
+def test_an_image_is_taken_to_need_what_the_slowest_classifier_needs_and_not_what_an_outline_does():
+    assert Admission([idle(0.01), idle(COST)], [idle(3.0)], 1).cost == COST
+
+
 def test_what_answers_take_beside_is_learnt():
-    admission = Admission(
-        [Batcher("test", lambda *_: None, ThreadPoolExecutor(1), max_batch=8, max_queue=9, cost=COST)], 1
-    )
+    admission = Admission([idle(COST)], [], 1)
     admission.admit(perf_counter() + 5)
     for _ in range(100):
         admission.took(10.0)
