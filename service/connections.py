@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SLOWEST = 16 * 1024  # bytes a second that a client must send, or take up, once it has stood still for long enough
 _LONGEST_HEAD = 64 * 1024  # bytes of a request's address and headers
+_LAST_S = 0.5  # that a connection is held when the server ends, for a request that is on its way
 _MOST_AHEAD = 128  # requests that a client may send before the first is answered: each is kept, parsed
 
 
@@ -76,6 +77,7 @@ class Connection(HttpToolsProtocol):
 
     stall_s: ClassVar[float] = 20.0
 
+    _last = False  # the server ends
     _head: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _in_head = False
@@ -131,6 +133,7 @@ class Connection(HttpToolsProtocol):
         """The head is complete."""
         self._in_head = False
         super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and not self._last
 
     def on_message_complete(self) -> None:
         """The body is complete. What was paused for its sake is read on: else nobody would see the client leave."""
@@ -141,6 +144,14 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def shutdown(self) -> None:
+        """The server ends. uvicorn closes what is idle at once, and a request that its client has just sent is lost."""
+        self._last = True
+        if self._awaits_head():
+            self.loop.call_later(_LAST_S, super().shutdown)
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered with a problem, like everything else."""

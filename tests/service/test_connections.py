@@ -101,6 +101,28 @@ def test_a_second_head_on_a_connection_is_waited_for_no_longer_than_the_first(mo
     assert asyncio.run(scenario()) == (1, 0)
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["nothing", "a request"])
+def test_a_request_that_was_on_its_way_when_the_server_ended_is_answered_as_the_last(monkeypatch, sent):
+    async def scenario():
+        async with _served(monkeypatch) as (place, connections):
+            with await _connected(place) as client:
+                while not connections:
+                    await asyncio.sleep(0.01)
+                for connection in list(connections):
+                    connection.shutdown()  # as uvicorn does
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, sent)
+                heard = b""
+                while more := await loop.sock_recv(client, 2**20):
+                    heard += more
+                return heard
+
+    heard = asyncio.run(scenario())
+    head, _, body = heard.partition(b"\r\n\r\n")
+    assert len(body) == (LARGE if sent else 0)
+    assert (b"connection: close" in head) is bool(sent)
+
+
 def test_the_body_of_an_answered_request_is_not_waited_for(monkeypatch):
     async def scenario():
         async with _served(monkeypatch) as (place, connections):
