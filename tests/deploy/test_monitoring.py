@@ -91,13 +91,7 @@ def test_prometheus_accepts_configuration_and_rules():
 @needs_promtool
 @pytest.mark.parametrize("file", TESTS)
 def test_rules_and_alerts_do_what_they_say(file):
-    """Seen once in some dozens of runs, on a busy machine: an answer about the last of eight days was empty.
-
-    Samples and rules are the same each time, so what is wrong is wrong again.
-    """
-    words = ("test", "rules", str(PROMETHEUS / file))
-    if run(*words).returncode:
-        promtool(*words)
+    promtool("test", "rules", str(PROMETHEUS / file))
 
 
 @needs_promtool
