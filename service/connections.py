@@ -77,7 +77,7 @@ class Connection(HttpToolsProtocol):
 
     stall_s: ClassVar[float] = 20.0
 
-    _last = False  # the server ends
+    _server_ends = False
     _head: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _in_head = False
@@ -133,7 +133,7 @@ class Connection(HttpToolsProtocol):
         """The head is complete."""
         self._in_head = False
         super().on_headers_complete()
-        self.cycle.keep_alive = self.cycle.keep_alive and not self._last
+        self.cycle.keep_alive = self.cycle.keep_alive and not self._server_ends
 
     def on_message_complete(self) -> None:
         """The body is complete. What was paused for its sake is read on: else nobody would see the client leave."""
@@ -147,7 +147,7 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server ends. uvicorn closes what is idle at once, and a request that its client has just sent is lost."""
-        self._last = True
+        self._server_ends = True
         if self._awaits_head():
             self.loop.call_later(_LAST_S, super().shutdown)
         else:

@@ -236,7 +236,7 @@ def test_a_request_is_due_after_three_times_as_long_as_alone_or_as_late_as_its_d
     assert batcher.due(4, by) == pytest.approx(100 + due)
 
 
-def test_a_large_request_that_waited_as_long_as_it_takes_is_not_overtaken():
+def test_a_large_request_that_waited_until_it_was_due_is_not_overtaken():
     recorder = Recorder()
     batcher = make(recorder, max_batch=4, cost=0.0005)  # due after 12 ms, and the next comes after 20 ms
     assert in_order(batcher, recorder, [8, 1, 1]) == [0, 1, 2]
