@@ -24,6 +24,7 @@ _FOLDER = server_folder(os.environ)
 if _FOLDER is not None:
     os.environ.update(metrics_folder(_FOLDER))
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,10 +189,13 @@ class Radiolucent:
             logger.warning("%s is no setting, and does nothing: see docs/settings.md", name)
         os.environ.update(device_of(number, _WORKERS, _DEVICES))
         settings = worker_settings(_SETTINGS, _WORKERS, _CORES)
-        with starting():
-            from service.serving import Serving, Worker
+        with starting(), ThreadPoolExecutor(1) as aside:
+            from service.loading import load_served
 
-            self._serving = Serving(Worker(settings, number, _WORKERS, _SHARED))
+            models = aside.submit(load_served, settings, _SHARED)
+            from service.serving import Serving, Worker  # takes about as long
+
+            self._serving = Serving(Worker(settings, number, _WORKERS, _SHARED), models.result())
         gc.collect()
         gc.freeze()  # modules and models stay: collections while DICOM objects are made need not go through them
         gc.enable()

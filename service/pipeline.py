@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from functools import partial
-from pathlib import Path
 from threading import Event, Semaphore
 from time import monotonic, perf_counter
 from typing import TypeVar
@@ -23,7 +22,8 @@ from service.composing import JobHandle, Read, Wish, explain_all, observe, set_f
 from service.errors import ModelFailed, Overloaded
 from service.explainers.base import Method
 from service.images.pixels import Budget
-from service.registry import Model, Registry, load_models
+from service.loading import load_served
+from service.registry import Model, Registry
 from service.room import Room, Share
 from service.scheduling import EXPLANATION, JOB, PREDICTION, EngineThread, Lane, Waiting
 from service.schemas import ImageFailure, ModelName, Result
@@ -44,20 +44,13 @@ class Pipeline:
 
     Args:
         settings: of the service.
-        shared: folder of the server, where several workers share their weights (`service.shared_graphs`).
+        registry: what is served; None: loaded as the settings say.
     """
 
-    def __init__(self, settings: Settings, shared: Path | None = None) -> None:
+    def __init__(self, settings: Settings, registry: Registry | None = None) -> None:
         self.settings = settings
         self.room = Room(settings.max_study_mib * 2**20 + 4 * MAX_PIXELS)  # the largest study alone always fits
-        self.registry: Registry = load_models(
-            settings.models,
-            threads=settings.threads,
-            device=settings.device,
-            precision=settings.precision,
-            keys=settings.model_keys,
-            shared=shared,
-        )
+        self.registry = load_served(settings) if registry is None else registry
         self._engine = EngineThread()
         self._lanes = {priority: Lane(self._engine, priority) for priority in (PREDICTION, EXPLANATION, JOB)}
         self.batchers = {

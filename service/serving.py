@@ -18,6 +18,7 @@ from service.edge import Edge
 from service.observability.requests import Observed
 from service.observability.traces import set_up_traces
 from service.pipeline import Pipeline
+from service.registry import Registry
 from service.settings import Settings
 from service.site_key import read_site_key
 
@@ -55,15 +56,20 @@ class Worker:
 
 
 class Serving:
-    """Everything that is open while a worker answers. Loads and warms up every bundle."""
+    """Everything that is open while a worker answers.
 
-    def __init__(self, worker: Worker) -> None:
+    Args:
+        worker: which of the processes this is.
+        registry: every model, warmed up.
+    """
+
+    def __init__(self, worker: Worker, registry: Registry) -> None:
         settings = worker.settings
         self._send_last_spans = set_up_traces(_version())
         rates = rates_of(Limits(settings.rate, settings.max_concurrent), worker.shared, worker.number, worker.count)
         api.state.gate = Gate(settings, read_site_key(settings.site_key), rates)
         Connection.stall_s = settings.stall_s
-        api.state.pipeline = Pipeline(settings, worker.shared)
+        api.state.pipeline = Pipeline(settings, registry)
         set_up_jobs(api, settings, has_port=worker.number == 1)
 
     async def start(self) -> None:
