@@ -62,7 +62,7 @@ _OURS = "the fault is ours; the log has more under this request id"
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 _COMPUTED = _AT_ONCE | {"/v1/frames", "/v1/report", "/v1/studies"}  # for the caller alone
 _UPLOADS = _COMPUTED | {"/v1/explanations"}
-_MAX_JSON = 2**16  # bytes of any other body: it is parsed on the event loop, for readers before their code is looked at
+_MAX_JSON = 2**16  # bytes of any other body: it is parsed on the event loop
 _BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+import anyio.to_thread
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
 from service.errors import UnknownReader
@@ -43,10 +46,25 @@ _ANSWERS: dict[int | str, dict[str, object]] = PROBLEMS | {
 _code = HTTPBearer(auto_error=False, description="The reader's code.")
 
 
-def _reader(request: Request, code: Annotated[HTTPAuthorizationCredentials | None, Depends(_code)]) -> Reader:
-    if code is None:
-        raise UnknownReader("a reader's code is needed: Authorization: Bearer CODE")
-    return _store(request).reader(code.credentials)
+class _ReadersRoute(APIRoute):
+    """Looks at the code first: FastAPI reads and parses the body before anything that a route depends on."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As `APIRoute` has it."""
+        answer = super().get_route_handler()
+
+        async def to_readers(request: Request) -> Response:
+            code = await _code(request)
+            if code is None:
+                raise UnknownReader("a reader's code is needed: Authorization: Bearer CODE")
+            request.state.reader = await anyio.to_thread.run_sync(_store(request).reader, code.credentials)
+            return await answer(request)
+
+        return to_readers
+
+
+async def _reader(request: Request) -> Reader:
+    return request.state.reader
 
 
 ReaderField = Annotated[Reader, Depends(_reader)]
@@ -62,12 +80,13 @@ ReadingField = Annotated[Reading, Depends(_reading)]
 def add_reader_study_routes(api: FastAPI) -> None:
     """Add the page and its routes. `api.state.readings` must be set before the first request (`ReadingStore`)."""
     _add_page(api)
+    router = APIRouter(route_class=_ReadersRoute, dependencies=[Depends(_code)])  # the document names the code
 
-    @api.get(_PATH, response_model=SessionAnswer, responses=_ANSWERS, summary="Where the reader is in the study")
+    @router.get(_PATH, response_model=SessionAnswer, responses=_ANSWERS, summary="Where the reader is in the study")
     def session(request: Request, reader: ReaderField) -> Response:
         return _fresh(_session(reader, _store(request).place(reader)))
 
-    @api.post(
+    @router.post(
         f"{_PATH}/next",
         response_model=SessionAnswer,
         responses=_ANSWERS,
@@ -81,7 +100,7 @@ def add_reader_study_routes(api: FastAPI) -> None:
             answer = answer.model_copy(update={"case": _case(store, reader, place.current, place.in_period)})
         return _fresh(answer)
 
-    @api.get(
+    @router.get(
         f"{_CASE}/pixels",
         response_class=Response,
         responses={200: {"content": {_PIXELS: {}}}, **_ANSWERS},
@@ -91,12 +110,12 @@ def add_reader_study_routes(api: FastAPI) -> None:
         headers = {"Cache-Control": "no-store", "Content-Encoding": "deflate"}
         return Response(_store(request).pixels(reader, reading), media_type=_PIXELS, headers=headers)
 
-    @api.put(f"{_CASE}/draft", response_model=DraftKept, responses=_ANSWERS, summary="Keep what is filled in so far")
+    @router.put(f"{_CASE}/draft", response_model=DraftKept, responses=_ANSWERS, summary="Keep what is filled in so far")
     def draft(request: Request, reader: ReaderField, reading: ReadingField, draft: Draft) -> DraftKept:
         check_possible(draft, reading.arm, reader.plan.class_names())
         return DraftKept(revision=_store(request).save_draft(reading, draft))
 
-    @api.post(
+    @router.post(
         f"{_CASE}/answer",
         response_model=AnswerSaved,
         responses=_ANSWERS,
@@ -106,6 +125,8 @@ def add_reader_study_routes(api: FastAPI) -> None:
         check_complete(opinion, reading.arm, reader.plan.class_names())
         saved = _store(request).answer(reader, reading, opinion)
         return _fresh(AnswerSaved(truth=_store(request).truth(reader, saved)))
+
+    api.routes.extend(router.routes)  # `include_router` would leave `api.routes` without them
 
 
 def _add_page(api: FastAPI) -> None:

@@ -188,6 +188,15 @@ def test_without_the_code_there_is_nothing(client, header):
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(("body", "status"), [(b"{", 422), (b"{}".ljust(2**16 + 1), 413)])
+def test_the_code_is_looked_at_before_the_body(client, codes, body, status):
+    path = f"/v1/reading/cases/{begin(client)['id']}"
+    for code, answered in (("nonsense", 401), (codes["anna"], status)):
+        headers = {"Authorization": f"Bearer {code}", "Content-Type": "application/json"}
+        for method, end in (("PUT", "draft"), ("POST", "answer")):
+            assert client.request(method, f"{path}/{end}", content=body, headers=headers).status_code == answered
+
+
 def test_another_readers_case_is_unknown(client, codes):
     case = begin(client)
     for path, method in (("pixels", "GET"), ("draft", "PUT"), ("answer", "POST")):

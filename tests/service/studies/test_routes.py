@@ -102,13 +102,13 @@ def objects_of(answer) -> list:
 
 
 def test_only_files_may_have_more_than_64_kib(client):
-    """JSON is parsed on the event loop, and before a reader's code is looked at."""
+    """JSON is parsed on the event loop; what a reader sends, after a look at the code (`reader_study`)."""
     paths = client.get("/openapi.json").json()["paths"]
     kinds = {
         (method, path): set(operation["requestBody"]["content"])
         for path, operations in paths.items()
         for method, operation in operations.items()
-        if "requestBody" in operation
+        if "requestBody" in operation and not path.startswith("/v1/reading/")
     }
     taken = {path: kind for (_, path), kind in kinds.items() if "application/json" not in kind}
     for (method, path), kind in kinds.items():
