@@ -33,8 +33,9 @@ class ScpSettings(BaseModel):
         port: port to listen on.
         ae_title: callers must call it by this.
         callers: AE titles that may call, at least one.
-        associations: most at once; eight connections more are let in, to be told so.
-        network_s: seconds that a connection may be silent.
+        associations: most at once; an address may have as many as are free then: alone half of them. Eight connections
+            more are let in, to be told so.
+        network_s: seconds that an association may be silent, or a PDU on its way.
         quiet_s: seconds without an instance after which a series is complete, whoever is still connected.
         settle_s: seconds that a series waits for another association to bring more of it.
         max_instance_mib: largest instance.

@@ -61,12 +61,13 @@ class Scp:
         """Listen. Raises OSError where the port is taken or a certificate cannot be read."""
         from pynetdicom import evt
 
-        from service.studies.association_server import bound_pdus
+        from service.studies.association_server import bound_associations, bound_pdus
 
         listeners: list[Any] = [
             (evt.EVT_C_ECHO, lambda event: _SUCCESS),  # pyright: ignore[reportUnknownLambdaType]
             (evt.EVT_C_STORE, self._store_instance),
             (evt.EVT_CONN_OPEN, bound_pdus),
+            (evt.EVT_REQUESTED, bound_associations),
             (evt.EVT_DATA_RECV, self._count),
             (evt.EVT_CONN_CLOSE, self._leave),
             (evt.EVT_RELEASED, self._leave),
@@ -155,10 +156,9 @@ def _entity(settings: ScpSettings) -> ApplicationEntity:
 
     _config.LOG_HANDLER_LEVEL = "none"
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it logs AE titles, addresses and UIDs
-    entity = BoundedEntity(ae_title=settings.ae_title)
+    entity = BoundedEntity(settings.ae_title, settings.associations)
     entity.require_called_aet = True
     entity.require_calling_aet = list(settings.callers)
-    entity.maximum_associations = settings.associations
     entity.network_timeout = entity.dimse_timeout = settings.network_s
     entity.acse_timeout = min(settings.network_s, _GREETING_S)
     entity.add_supported_context(Verification)
