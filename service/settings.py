@@ -33,8 +33,8 @@ class ScpSettings(BaseModel):
         port: port to listen on.
         ae_title: callers must call it by this.
         callers: AE titles that may call, at least one.
-        associations: most at once; an address may have as many as are free then: alone half of them. Eight connections
-            more are let in, to be told so.
+        associations: most at once; an address may have half of what the others leave. Eight connections more are let
+            in, to be told so.
         network_s: seconds that an association may be silent, or a PDU on its way.
         quiet_s: seconds without an instance after which a series is complete, whoever is still connected.
         settle_s: seconds that a series waits for another association to bring more of it.
@@ -121,7 +121,8 @@ class Settings(AccessSettings):
         site_key: file with the site's secret, made where it is missing: logs hold UIDs only as hashes with it, and
             de-identifying replaces UIDs by such hashes. Left out, in the user's state folder.
         study_ttl_s: seconds that an answered or a dead study is kept.
-        max_studies: most studies that may wait or run; one caller's, or those by C-STORE, may be half of them.
+        max_studies: most studies that may wait or run; a caller, or an address by C-STORE, may have half of what the
+            others leave.
         max_study_mib: most MiB of one study, unpacked.
         scp: the C-STORE door, as JSON; see `ScpSettings`. Closed where left out.
         reader_studies: SQLAlchemy URL of the reader studies' database; empty is an SQLite file in the state folder.

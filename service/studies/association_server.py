@@ -57,7 +57,7 @@ class BoundedEntity(AE):
 
     Args:
         ae_title: its own.
-        associations: most at once. A host may have as many as are free, so that there is always room for another.
+        associations: most at once; a host may have half of what the others leave.
     """
 
     def __init__(self, ae_title: str, associations: int) -> None:
@@ -71,7 +71,7 @@ class BoundedEntity(AE):
 
 
 def _has_room(taken: Sequence[Association], address: str, room: int) -> bool:
-    """Whether the host at an address may have one more: it may have as many as are free then, alone half of all."""
+    """Whether the host at an address may have one more: it may have half of what the others leave, and one at least."""
     own = sum(each.requestor.address == address for each in taken)
     return own < room - len(taken)
 

@@ -26,7 +26,7 @@ class Reception:
     """Takes instances from threads.
 
     Args:
-        open_upload: makes the job of a series, by its key.
+        open_upload: makes the job of a series, by its key and its sender.
         folder: whose disk must not fill up.
         min_free: bytes that must stay free on it.
         quiet_s: seconds without an instance after which a series is complete although its sender is still there.
@@ -35,7 +35,7 @@ class Reception:
 
     def __init__(
         self,
-        open_upload: Callable[[str], HeldUpload],
+        open_upload: Callable[[str, str], HeldUpload],
         folder: str,
         *,
         min_free: int,
@@ -47,16 +47,18 @@ class Reception:
         self._lock = Lock()
         self._series: dict[str, _Arriving] = {}
 
-    def take(self, bringer: int, series: str, content: bytes) -> None:
+    def take(self, bringer: int, series: str, content: bytes, sender: str) -> None:
         """Take an instance: it is on disk and part of a job when this returns.
 
         Args:
             bringer: the association.
             series: key of the series.
             content: the file.
+            sender: whose share of the queue a job takes that is made of it.
 
         Raises:
             Overloaded: the queue or the disk is full.
+            TooManyRequests: the sender's share of the queue is.
             TooLarge: the series has become too large.
             OSError: it cannot be written.
         """
@@ -64,14 +66,14 @@ class Reception:
             raise Overloaded("the disk is full")
         with self._lock:
             self._forget_old()
-            arriving = self._series.get(series) or _Arriving(self._open(series))
+            arriving = self._series.get(series) or _Arriving(self._open(series, sender))
             self._series[series] = arriving
             arriving.bringers.add(bringer)
             arriving.last = monotonic()
         with arriving.lock:
             if arriving.upload.add(content):
                 return
-            arriving.upload = self._open(series)  # a worker has the other: what comes now is another job
+            arriving.upload = self._open(series, sender)  # a worker has the other: what comes now is another job
             if not arriving.upload.add(content):
                 raise Overloaded("the queue takes instances faster than they are written")
 

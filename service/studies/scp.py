@@ -28,7 +28,7 @@ _SUCCESS, _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000  # PS3.
 _DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom inflates it whole and without a limit to read its UIDs
 _GREETING_S = 10.0  # a caller asks for its association as soon as it is connected
 _MIB = 2**20
-HOLDER = "c-store"  # of what comes through this door: its share of the queue is not that of any HTTP caller
+HOLDER = "c-store:{}"  # of what comes through this door, by its sender's address: no HTTP caller's share of the queue
 
 
 class Scp:
@@ -87,9 +87,9 @@ class Scp:
             self._server = None
         self._reception.close()
 
-    def _open(self, series: str) -> HeldUpload:
+    def _open(self, series: str, sender: str) -> HeldUpload:
         settings = self._settings
-        request = StudyRequest(target=settings.target, options=settings.options, holder=HOLDER)
+        request = StudyRequest(target=settings.target, options=settings.options, holder=HOLDER.format(sender))
         return HeldUpload(
             self._store,
             request,
@@ -113,7 +113,7 @@ class Scp:
         except Exception:  # noqa: BLE001 - whatever pydicom makes of a damaged data set; its text may quote it
             return _CANNOT_UNDERSTAND
         try:
-            self._reception.take(id(event.assoc), series, content)
+            self._reception.take(id(event.assoc), series, content, event.assoc.requestor.address)
         except (Overloaded, TooLarge, TooManyRequests) as refusal:
             logger.warning("an instance of series %s was refused: %s", series[-12:], refusal.kind)
             return _OUT_OF_RESOURCES

@@ -34,8 +34,8 @@ class StudyStore:
         folder: for instances, private; None for one in the user's state folder. Every worker must see the same.
         lease: seconds that a claim or an unfinished upload holds without being renewed.
         ttl: seconds that a job is kept once it is done or dead.
-        limit: most jobs that are not yet done or dead; one holder's may be half of them.
-        max_bytes: most bytes of instances on disk; one holder's may be half of them.
+        limit: most jobs that are not yet done or dead; one holder's may be half of what the others leave.
+        max_bytes: most bytes of instances on disk; one holder's may be half of what the others leave.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class StudyStore:
             count, size = connection.execute(filled).one()
             if count > self._limit or size > self._max_bytes:
                 raise Overloaded("too many studies are waiting; try again later")
-            count, size = connection.execute(filled.where(_row.holder == request.holder)).one()
-            if count > _half(self._limit) or size > _half(self._max_bytes):
+            own, own_size = connection.execute(filled.where(_row.holder == request.holder)).one()
+            if own - 1 > self._limit - count or own_size > self._max_bytes - size:
                 raise TooManyRequests("too many studies of this caller are waiting; try again later", _LATER_S)
         return job
 
@@ -207,11 +207,6 @@ class StudyStore:
         for job in jobs:
             discard(self.folder, job)
         return len(jobs)
-
-
-def _half(limit: int) -> int:
-    """What one holder may have of it, so that nobody alone keeps all others out; at least one."""
-    return -(-limit // 2)
 
 
 def _of_use(name: str, known: Mapping[str, tuple[str, int]]) -> bool:

@@ -190,7 +190,7 @@ def call_from(host: str, door: Door):
     return call(door, bind_address=(host, 0))
 
 
-def test_a_host_may_have_as_many_associations_as_are_free(tmp_path):
+def test_a_host_has_half_of_the_associations_that_the_others_leave(tmp_path):
     door = Door(tmp_path, associations=4)
     made = [call_from(host, door) for host in ["127.0.0.1"] * 3 + ["127.0.0.2"] * 2 + ["127.0.0.3"]]
     assert [each.is_established for each in made] == [True, True, False, True, False, True]
@@ -303,16 +303,17 @@ def test_a_full_queue_is_out_of_resources(tmp_path):
     door.close()
 
 
-def test_callers_over_http_leave_the_door_its_share_of_the_queue(tmp_path):
-    door = Door(tmp_path, open_store(tmp_path, limit=4))
-    series = [series_of(1, name)[0] for name in ("first", "second", "third")]
-    door.store.insert(StudyRequest("pacs", "1.2", "1.3"), status="queued", hold=60)
-    door.store.insert(StudyRequest("pacs", "1.2", "1.4"), status="queued", hold=60)
+def test_callers_over_http_leave_each_sender_a_share_of_the_queue(tmp_path):
+    door = Door(tmp_path, open_store(tmp_path, limit=6))
+    for number in range(3):
+        door.store.insert(StudyRequest("pacs", "1.2", f"1.{number}"), status="queued", hold=60)
     with pytest.raises(TooManyRequests):
-        door.store.insert(StudyRequest("pacs", "1.2", "1.5"), status="queued")
-    association = call(door)
-    assert send(association, series) == [0, 0, 0xA700]
-    association.release()
+        door.store.insert(StudyRequest("pacs", "1.2", "1.3"), status="queued")
+    series = [series_of(1, f"series {number}")[0] for number in range(5)]
+    for host, answers in (("127.0.0.1", [0, 0, 0xA700]), ("127.0.0.2", [0, 0xA700])):
+        association = call_from(host, door)
+        assert send(association, [series.pop() for _ in answers]) == answers
+        association.release()
     door.close()
 
 

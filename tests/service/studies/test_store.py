@@ -296,6 +296,26 @@ def test_one_holder_has_no_more_than_half_of_the_queue_and_of_its_bytes(tmp_path
     store.close()
 
 
+def fill(store: StudyStore, holder: str, size: int = 0) -> int:
+    """How many jobs of so many bytes a holder finds room for."""
+    for number in range(100):
+        try:
+            if size:
+                upload(store, bytes([number]) * size, request=replace(UPLOADED, holder=holder))
+            else:
+                submit(store, replace(SERIES, series=f"1.{number}", holder=holder))
+        except (TooManyRequests, Overloaded):
+            return number
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("limit", "max_bytes", "size"), [(15, 2**20, 0), (100, 1500, 92)])  # 100 bytes in its file
+def test_a_holder_has_half_of_what_the_others_leave(tmp_path, limit, max_bytes, size):
+    store = open_store(tmp_path, limit=limit, max_bytes=max_bytes)
+    assert [fill(store, holder, size) for holder in ("", "key:a", "key:b", "c-store:10.0.0.1")] == [8, 4, 2, 1]
+    store.close()
+
+
 def test_instances_that_come_one_by_one_hold_the_job_back(store):
     held = HeldUpload(store, UPLOADED, hold=30, max_bytes=1000, label="")
     assert held.add(b"one")
