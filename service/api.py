@@ -77,6 +77,7 @@ def make_api(version: str) -> FastAPI:
         title="Radiolucent",
         version=version,
         description=f"Explainable inference for medical images. {RESEARCH_NOTICE}",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse
 
 from service.access.scopes import route_of
 
@@ -23,7 +23,7 @@ _REFUSED = {
 
 
 def add_documentation(api: FastAPI) -> None:
-    """Add `/docs`, and to `/openapi.json` which scope each route needs. After all other routes."""
+    """Add `/docs` and `/openapi.json`, which says of each route which scope it needs. After all other routes."""
     page = bytes(
         get_swagger_ui_html(
             openapi_url="/openapi.json",
@@ -48,6 +48,12 @@ def add_documentation(api: FastAPI) -> None:
         return api.openapi_schema
 
     api.openapi = openapi
+
+    async def document() -> JSONResponse:
+        return JSONResponse(api.openapi())
+
+    # FastAPI's own is no route of the kind that logs and metrics know by its path
+    api.add_api_route("/openapi.json", document, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _policy(page: str) -> str:

@@ -190,6 +190,11 @@ def test_every_line_is_json_and_answers_have_one(observed):
     assert {"radiolucent", "radiolucent.access", "bentoml.serve"} <= {line["logger"] for line in observed.lines()}
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/v1/models", "/v1/reading"])
+def test_what_has_a_route_is_logged_by_it(observed, path):
+    assert observed.line_of(observed.client.get(path))["route"] == path
+
+
 def test_probes_and_scrapes_are_not_in_the_log(observed):
     for path in ("/livez", "/readyz", "/healthz", "/metrics"):
         answer = observed.client.get(path)
