@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 
 from service.composing import JobHandle
 from service.dicomweb.archives import Archive
@@ -61,6 +61,11 @@ def steps(archive: Path) -> Steps:
     return Steps(fetch, answer, store)
 
 
+def result_uid(instance: str) -> UID:
+    """SOP Instance UID of the result of a series, by that of its first instance."""
+    return generate_uid(entropy_srcs=[instance])
+
+
 def dicomweb_steps(url: str) -> Steps:
     """The result of a series is a copy of its first instance, in a series of its own whose UIDs follow from it."""
     archive = Archive(url=url, attempts=2, first_delay_s=0.1)
@@ -68,8 +73,8 @@ def dicomweb_steps(url: str) -> Steps:
     async def answer(request: StudyRequest, source: InstanceFile, handle: JobHandle) -> Made:
         first = min((dcmread(BytesIO(content)) for content in source), key=lambda ds: int(ds.InstanceNumber))
         assert sum(1 for _ in source) == 3
-        first.SeriesInstanceUID = generate_uid(None, [request.series])
-        first.SOPInstanceUID = first.file_meta.MediaStorageSOPInstanceUID = generate_uid(None, [first.SOPInstanceUID])
+        first.SeriesInstanceUID = generate_uid(entropy_srcs=[request.series])
+        first.SOPInstanceUID = first.file_meta.MediaStorageSOPInstanceUID = result_uid(first.SOPInstanceUID)
         return Made([saved(first)], "{}")
 
     return Steps(
