@@ -27,7 +27,8 @@ from tests.pacs import pictures, small
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 STAND_INS = ROOT / "tests" / "container" / "stand_ins" / "compose.yaml"
 SERVICES = ("radiolucent", "feed", "orthanc", "prometheus")  # Grafana is in no package
-SERVICE, ARCHIVE, DIMSE, PROMETHEUS = (f"http://127.0.0.1:{port}" for port in (3000, 8042, 4242, 9090))
+SERVICE, ARCHIVE, PROMETHEUS = (f"http://127.0.0.1:{port}" for port in (3000, 8042, 9090))
+DIMSE = 4242  # the archive's port for C-STORE
 RESULTS = (ParametricMapStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage)
 PATIENCE_S = 180.0
 
@@ -80,10 +81,10 @@ def until(holds: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def stack(networks: None) -> Iterator[Stack]:
-    for url in (SERVICE, ARCHIVE, DIMSE, PROMETHEUS):
+    for port in (*(httpx.URL(url).port for url in (SERVICE, ARCHIVE, PROMETHEUS)), DIMSE):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", httpx.URL(url).port))  # compose.yaml's: they must be free
+            probe.bind(("127.0.0.1", port))  # compose.yaml's: they must be free
     running = Stack()
     try:
         running.up()
@@ -97,8 +98,7 @@ def send(folder: Path, *all_series: list) -> None:
     folder.mkdir()
     for number, ds in enumerate(ds for series in all_series for ds in series):
         (folder / f"{number}.dcm").write_bytes(saved(ds))
-    port = str(httpx.URL(DIMSE).port)
-    subprocess.run(["storescu", "-aec", "ORTHANC", "127.0.0.1", port, "+sd", str(folder)], check=True)
+    subprocess.run(["storescu", "-aec", "ORTHANC", "127.0.0.1", str(DIMSE), "+sd", str(folder)], check=True)
 
 
 def jobs() -> Counter[str]:
