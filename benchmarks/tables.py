@@ -20,7 +20,7 @@ from benchmarks.results_of import ROOT
 from service.access.tokens import Oidc
 from service.dicom_results.options import Options
 from service.dicomweb.archives import Archive
-from service.settings import ScpSettings
+from service.settings import ScpSettings, ScpWish
 from training.files import write_atomically
 
 README = ROOT / "README.md"
@@ -66,6 +66,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "setting_archive": partial(settings.members, Archive),
     "setting_result_options": partial(settings.members, Options),
     "setting_scp": partial(settings.members, ScpSettings),
+    "setting_scp_options": partial(settings.members, ScpWish),
     "setting_oidc": partial(settings.members, Oidc),
     "gpu_planning": gpu.planning,
     "gpu_forward": gpu.forward,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,6 +22,24 @@ SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 
 _TITLE = r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"  # PS3.5 6.2, AE: no backslash, no control characters
+
+
+class ScpWish(BaseModel):
+    """What is asked of every series that comes by C-STORE.
+
+    Attributes:
+        model: id of the bundle that answers; left out, the rules choose.
+        method: of the explanation; left out, the model's default.
+        target: a class, or `predicted`.
+        kinds: DICOM objects to make, as a list; those of `RADIOLUCENT_RESULTS` where left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = ""
+    method: str = ""
+    target: str = "predicted"
+    kinds: tuple[Kind, ...] | None = None
 
 
 class ScpSettings(BaseModel):
@@ -45,8 +63,8 @@ class ScpSettings(BaseModel):
         key: of `certificate`, in PEM.
         ca: certificates that sign the callers', in PEM.
         client_certificates: whether callers without a certificate are refused.
-        target: archive that the results are stored to, by its name.
-        options: of the answers; see `StudyRequest`.
+        target: archive that the results are stored to, by its name; needed where `enabled`.
+        options: what is asked of the series; see `ScpWish`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,12 +86,14 @@ class ScpSettings(BaseModel):
     ca: Path | None = None
     client_certificates: bool = False
     target: str = ""
-    options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    options: ScpWish = ScpWish()
 
     @model_validator(mode="after")
     def _check(self) -> ScpSettings:
         if self.enabled and not self.callers:
             raise ValueError("callers: name at least one AE title that may call")
+        if self.enabled and not self.target:
+            raise ValueError("target: name the archive that the results are stored to")
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key: give both, or neither")
         if self.client_certificates and not (self.ca and self.certificate):

@@ -62,6 +62,7 @@ class StudyDesk:
     Raises:
         RulesError: the rules file cannot be used.
         UnknownSource: results of the C-STORE door are to go to an archive that is not configured.
+        UnknownModel, UnknownMethod, UnknownTarget: what is asked of its series; see `check_wish`.
     """
 
     def __init__(self, settings: Settings, pipeline: Pipeline, *, has_port: bool = True) -> None:
@@ -80,6 +81,8 @@ class StudyDesk:
         self._scp = Scp(settings.scp, self.store, self._site_key) if settings.scp.enabled and has_port else None
         if settings.scp.enabled:
             find_archive(settings.archives, settings.scp.target)
+            asked = settings.scp.options
+            self.wish(asked.model, asked.method, asked.target, asked.kinds)
 
     def start(self) -> None:
         """Begin to work, in the running event loop, and to listen where that is configured."""

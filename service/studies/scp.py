@@ -89,7 +89,8 @@ class Scp:
 
     def _open(self, series: str, sender: str) -> HeldUpload:
         settings = self._settings
-        request = StudyRequest(target=settings.target, options=settings.options, holder=HOLDER.format(sender))
+        options = settings.options.model_dump(mode="json")
+        request = StudyRequest(target=settings.target, options=options, holder=HOLDER.format(sender))
         return HeldUpload(
             self._store,
             request,

@@ -17,6 +17,7 @@ from service.api import make_api, set_up_jobs
 from service.bundle import Manifest
 from service.dicomweb.archives import Archive
 from service.dicomweb.multipart import Limits, MultipartReader, write_multipart
+from service.errors import UnknownMethod, UnknownModel
 from service.pipeline import Pipeline
 from service.rendering import on_frame
 from service.room import Room, Share
@@ -299,6 +300,13 @@ def test_the_settings_say_how_objects_are_made(open_client):
         marked.append((int(segmentation.pixel_array.sum()), segmentation.SOPInstanceUID))
     assert marked[0][0] < marked[1][0]
     assert marked[0][1] != marked[1][1]
+
+
+def test_what_no_series_by_c_store_could_make_right_stops_the_start(open_client):
+    door = {"enabled": True, "callers": ["MODALITY"], "target": "pacs", "port": 0}
+    for options, refusal in (({"model": "third"}, UnknownModel), ({"method": "guessing"}, UnknownMethod)):
+        with pytest.raises(refusal), open_client(scp=door | {"options": options}):
+            pass
 
 
 def test_results_that_come_back_are_not_explained(client):

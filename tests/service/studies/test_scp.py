@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import re
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from pynetdicom import AE
 
 from service.errors import TooManyRequests
 from service.observability import hashed_uid
-from service.settings import ScpSettings
+from service.settings import ScpSettings, Settings
 from service.studies.rows import StudyRequest
 from service.studies.scp import Scp
 from service.studies.store import StudyStore
@@ -397,7 +398,10 @@ def test_the_log_holds_no_names_no_titles_and_no_uids(tmp_path, caplog):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"enabled": True},
+        {"enabled": True, "target": "pacs"},
+        {"enabled": True, "callers": (CALLER,)},
+        {"options": {"results": ["report"]}},
+        {"options": {"kinds": ["pdf"]}},
         {"certificate": "x"},
         {"client_certificates": True},
         {"ae_title": "seventeen letters"},
@@ -405,9 +409,19 @@ def test_the_log_holds_no_names_no_titles_and_no_uids(tmp_path, caplog):
         {"ae_title": ""},
     ],
 )
-def test_settings_that_would_open_the_door_too_far_are_refused(settings):
+def test_settings_that_would_open_the_door_too_far_or_lose_its_answers_are_refused(settings):
     with pytest.raises(ValidationError):
         ScpSettings(**settings)
+
+
+def test_the_settings_of_the_document_open_the_door(monkeypatch):
+    text = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
+    for name in ("ARCHIVES", "SCP"):
+        (example,) = set(re.findall(rf"`RADIOLUCENT_{name}`, [^`]*such as\s`(.+?)`", text))
+        monkeypatch.setenv(f"RADIOLUCENT_{name}", example)
+    settings = Settings()
+    assert settings.scp.enabled
+    assert settings.scp.target in settings.archives
 
 
 def test_it_is_off_by_default():
