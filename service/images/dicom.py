@@ -10,7 +10,7 @@ from pydicom.uid import UID
 
 from service.errors import CorruptImage, NoPixelData, UnsupportedFormat
 from service.images.codecs import FILE_ERRORS, stored_frames
-from service.images.grading import functional_group, grade, read_grading
+from service.images.grading import functional_group, grade, read_grading, without_gaps
 from service.images.palette import rgb_of
 from service.images.parsing import PIXEL_KEYWORDS, parse
 from service.images.pixels import Budget, check_size, grey_of
@@ -56,7 +56,8 @@ def read_dicom(content: bytes, name: str, budget: Budget | None = None) -> list[
     """Decode every frame of an instance.
 
     With a VOI LUT or window, pixels are float32 0..255, clipped to it. Without one, unsigned 8-bit values come as
-    uint8 and others as float32 in modality units (negated for MONOCHROME1). Padding takes the darkest value.
+    uint8 and others as float32 in modality units (negated for MONOCHROME1). Padding takes the darkest value, and
+    so does what is no number.
 
     Args:
         content: the whole file, with or without preamble and file meta information.
@@ -138,7 +139,8 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
             if stored.ndim != 2:  # several samples a pixel
                 raise CorruptImage("the DICOM pixel data do not fit the photometric interpretation")
             grading = read_grading(ds, index)
-            pixels, colour, notes = grade(stored, grading), 0.0, described.notes + grading.notes
+            pixels, gaps = without_gaps(grade(stored, grading))
+            colour, notes = 0.0, described.notes + grading.notes + gaps
         else:
             pixels, colour = grey_of(rgb_of(stored, ds, described.photometric, described.bits))
             notes = described.notes

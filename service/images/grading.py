@@ -15,6 +15,7 @@ from service.images.codecs import FILE_ERRORS
 from service.types import Float, Grey8
 
 _BAD_WINDOW = "the VOI window in the header is not usable; full range used"
+_GAPS = "pixels without a finite value; shown as the darkest"
 _NO_WINDOW = "no VOI window in the header; full range used"
 
 
@@ -201,7 +202,8 @@ def grade(stored: NDArray[Any], grading: Grading) -> Grey8 | Float:
         shown = apply_window(values, grading.window)
     else:
         eight_bits = values.dtype == np.uint8 and grading.bits == 8
-        shown = values.astype(np.uint8) if eight_bits else values.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is beyond float32 is found by `without_gaps`
+            shown = values.astype(np.uint8) if eight_bits else values.astype(np.float32)
     if grading.inverted:
         ranged = grading.voi is not None or grading.window is not None or shown.dtype == np.uint8
         shown = (255 if ranged else 0) - shown
@@ -215,6 +217,28 @@ def _darken_padding(shown: Grey8 | Float, stored: NDArray[Any], padding: tuple[i
     if padded.any() and not padded.all():
         shown[padded] = shown[~padded].min()
     return shown
+
+
+def without_gaps(shown: Grey8 | Float) -> tuple[Grey8 | Float, tuple[str, ...]]:
+    """Let pixels that are not finite take the darkest value, and note it: one of them would leave no contrast.
+
+    Args:
+        shown: `[H, W]` display values; those of Float Pixel Data (7FE0,0008) or of a large rescale may be no numbers.
+
+    Returns:
+        The same without them, and what a reader must know.
+
+    Raises:
+        CorruptImage: no pixel is finite.
+    """
+    if shown.dtype == np.uint8:
+        return shown, ()
+    finite = np.isfinite(shown)
+    if finite.all():
+        return shown, ()
+    if not finite.any():
+        raise CorruptImage("no pixel of the DICOM image has a finite value")
+    return np.where(finite, shown, shown[finite].min()), (_GAPS,)
 
 
 def look_up(values: NDArray[Any], table: LookupTable) -> Float:

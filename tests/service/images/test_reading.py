@@ -25,8 +25,11 @@ from pydicom.pixels.processing import apply_voi
 from service import errors
 from service.images import patience, pixels
 from service.images.reading import read_frames, sniff
+from service.preprocessing import prepare
+from service.types import PreprocessingSpec
 
 RAMP = np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)  # JPEG 2000 encoders want at least 32 x 32
+FRAME = PreprocessingSpec(field_of_view="frame", size=32)
 BOUNDED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -307,6 +310,38 @@ def test_padding_takes_the_darkest_value(photometric: str, elements: dict[str, s
     padded = stored <= -1990
     assert np.all(shown[padded] == shown[~padded].min())
     assert shown[~padded].max() > shown[~padded].min()
+
+
+def in_floats(values: NDArray[np.float32], **elements: Any) -> Dataset:
+    """An instance with Float Pixel Data (7FE0,0008)."""
+    ds = instance(np.zeros(values.shape, np.uint16), BitsAllocated=32, **elements)
+    del ds.PixelData, ds.BitsStored, ds.HighBit, ds.PixelRepresentation
+    ds.FloatPixelData = values.tobytes()
+    return ds
+
+
+@pytest.mark.parametrize("elements", [{}, {"WindowCenter": "500", "WindowWidth": "600"}])
+@pytest.mark.parametrize("gap", [np.nan, -np.inf])
+def test_what_is_no_number_is_dark_and_leaves_the_rest_its_contrast(gap: float, elements: dict[str, str]) -> None:
+    values = RAMP.astype(np.float32)
+    values[0, :5] = gap
+    found, whole = read_one(in_floats(values, **elements)), read_one(in_floats(RAMP.astype(np.float32), **elements))
+    real = np.isfinite(values)
+    assert np.array_equal(found.pixels[real], whole.pixels[real])
+    assert np.all(found.pixels[~real] == found.pixels[real].min())
+    assert ("pixels without a finite value; shown as the darkest" in found.warnings) == (np.isnan(gap) or not elements)
+    assert len(np.unique(prepare(found, FRAME).pixels)) > 100
+
+
+def test_values_that_a_rescale_takes_out_of_range_are_no_values() -> None:
+    found = read_one(instance(RAMP.astype(np.uint16), RescaleSlope="1e37", RescaleIntercept="0"))
+    assert np.isfinite(found.pixels).all()
+    assert any("without a finite value" in warning for warning in found.warnings)
+
+
+def test_an_image_of_no_numbers_is_refused() -> None:
+    with pytest.raises(errors.CorruptImage):
+        read_one(in_floats(np.full(RAMP.shape, np.nan, np.float32)))
 
 
 def test_rgb_ybr_and_palette_agree() -> None:
