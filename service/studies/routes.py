@@ -86,6 +86,8 @@ def add_study_routes(api: FastAPI) -> None:
             return await _queue_upload(request, desk, wish, store)
         with desk.share() as share:
             contents = [content async for content in _contents(request, desk.limits, share)]
+            if not contents:
+                raise BrokenUpload("the body holds no file")
             results = await desk.answer(contents, wish, share)
             for manifest in (answer.manifest for result in results for answer in result.answers):
                 note_model(request, manifest.id, manifest.version)

@@ -309,6 +309,21 @@ def test_what_no_series_by_c_store_could_make_right_stops_the_start(open_client)
             pass
 
 
+def nothing() -> tuple[tuple[str, bytes], ...]:
+    """Bodies without a file, each with its content type."""
+    empty = BytesIO()
+    zipfile.ZipFile(empty, "w").close()
+    kind, pieces = write_multipart([])
+    return ("application/zip", empty.getvalue()), (kind, b"".join(pieces))
+
+
+@pytest.mark.parametrize("kind, body", nothing(), ids=("zip", "multipart"))
+@pytest.mark.parametrize("query", ["", "?store=pacs"])
+def test_a_body_without_a_file_is_no_study(client, kind, body, query):
+    answer = client.post(f"/v1/studies{query}", content=body, headers={"content-type": kind})
+    assert (answer.status_code, answer.json()["detail"]) == (400, "the body holds no file")
+
+
 def test_results_that_come_back_are_not_explained(client):
     contents = [saved(ds) for ds in classic_mr(slices(2))]
     query, accept = "?model=bright&results=secondary_capture", 'multipart/related; type="application/dicom"'
