@@ -24,6 +24,7 @@ from service.connections import SLOWEST, while_client_waits
 from service.database import is_storage_full
 from service.errors import (
     AnswerTooLate,
+    CompressedBody,
     InvalidParameter,
     Overloaded,
     RadiolucentError,
@@ -42,6 +43,7 @@ _HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
     413: {"Connection": "close"},
+    415: {"Accept-Encoding": "identity"},
     504: {"Connection": "close"},
     503: {"Retry-After": "30"},
     507: {"Retry-After": "60"},
@@ -186,6 +188,8 @@ class Guard:
         limit = settings.max_request_mib * 2**20 if scope["path"] in _UPLOADS else _MAX_JSON
         exchange = _Exchange(receive, send, limit, settings.stall_s)
         try:
+            if Headers(scope=scope).get("content-encoding", "identity").strip().lower() != "identity":
+                raise CompressedBody("the body must be sent as it is, without Content-Encoding")
             if scope["path"] in _AT_ONCE:
                 pipeline.admission.admit(deadline)
             with _while_needed(scope):

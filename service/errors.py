@@ -16,6 +16,7 @@
     │   ├── TooManyImages                413
     │   ├── TooLarge                     413
     │   ├── UploadTooSlow                408   a body that stands still
+    │   ├── CompressedBody               415   Content-Encoding: files are compressed in themselves
     │   ├── NotDeidentifiable            422   what must not leave the house cannot be taken out
     │   ├── UnknownStudy                 404   a reader study, or a reader of it
     │   ├── StudyConflict                409   another reader study has this name, or it is past this step
@@ -205,6 +206,14 @@ class UploadTooSlow(RequestError):
     status = 408
     kind = "upload-too-slow"
     title = "The upload is too slow"
+
+
+class CompressedBody(RequestError):
+    """A request whose body has a content coding, such as gzip."""
+
+    status = 415
+    kind = "compressed-body"
+    title = "The body is compressed"
 
 
 class NotDeidentifiable(RequestError):

@@ -33,6 +33,7 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
         404: "No such model",
         408: "The body stands still",
         413: "Too many or too large files",
+        415: "The body is compressed",
         422: "A parameter is not valid",
         500: "Our fault; the log has the same request id",
         503: "Too much is waiting",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import threading
 from collections.abc import Collection
@@ -269,6 +270,17 @@ def test_a_body_over_the_limit_is_refused(api, client):
     noise = np.random.default_rng(0).integers(0, 256, (1200, 1200), np.uint8)
     answer = post(client, "predict", [("a.png", png(noise))], model="bright")
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:radiolucent:problem:too-large")
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/studies", "/v1/series"])
+def test_a_compressed_body_is_refused_by_name(client, path):
+    made = client.build_request("POST", path, data={"model": "bright"}, files=[("images", ("a.png", png(grey())))])
+    headers = {"content-type": made.headers["content-type"], "content-encoding": "gzip"}
+    answer = client.post(path, content=gzip.compress(made.read()), headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (415, "urn:radiolucent:problem:compressed-body")
+    assert answer.headers["accept-encoding"] == "identity"
+    plain = client.post("/v1/predict", content=made.read(), headers=headers | {"content-encoding": "identity"})
+    assert plain.status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", "/v1/predict", 405)])
