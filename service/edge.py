@@ -264,7 +264,12 @@ class Edge:
         except RadiolucentError as error:
             await _problem(error, request_id, browsable=route.browsable)(scope, receive, send)
         else:
-            await self._answer(scope, receive, send)
+            if scope["method"] == "HEAD":  # as GET (RFC 9110 9.3.2), which routes know alone; the server sends no body
+                asked = {**scope, "method": "GET"}
+                await self._answer(asked, receive, send)
+                scope.update(asked, method="HEAD")  # its route is for the log
+            else:
+                await self._answer(scope, receive, send)
         finally:
             gate.leave(visit)
 

@@ -119,6 +119,23 @@ def test_the_page_is_ours_and_runs_no_foreign_script(server):
     assert server.head("/").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/docs", "/livez"])
+def test_head_is_what_get_would_answer_without_its_body(server, path):
+    with httpx.Client(base_url=server.base_url, timeout=60) as client:
+        found, whole = client.head(path), client.get(path)  # on one connection: bytes of a body would be in the way
+    assert (found.status_code, found.content) == (200, b"")
+    assert found.headers["content-type"] == whole.headers["content-type"]
+    assert server.head("/v1/predict").status_code == 405
+
+
+def test_the_log_names_a_head_by_its_route(server):
+    assert server.head("/v1/models").status_code == 200
+    end = time.monotonic() + 10  # it is logged once it is answered
+    while "HEAD /v1/models 200" not in server.log.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null"])
 def test_a_form_of_another_site_is_refused(server, origin):
     """Browsers send forms without asking first, and only the answer is kept from the page."""
