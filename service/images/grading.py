@@ -71,6 +71,7 @@ def read_grading(ds: Dataset, index: int) -> Grading:
     Raises:
         CorruptImage: a lookup table or a value that describes the pixels is damaged.
     """
+    notes: list[str] = []
     try:
         bits = int(ds.get("BitsStored") or ds.get("BitsAllocated") or 32)
         inverted = str(ds.PhotometricInterpretation).strip().upper() == "MONOCHROME1"
@@ -78,12 +79,13 @@ def read_grading(ds: Dataset, index: int) -> Grading:
         little = ds.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
         values = functional_group(ds, index, "PixelValueTransformationSequence")
         voi = functional_group(ds, index, "FrameVOILUTSequence")
-        modality_table = _table(values, "ModalityLUTSequence", little)
-        voi_table = _table(voi, "VOILUTSequence", little)
+        signed = ds.get("PixelRepresentation") == 1
+        modality_table = _table(values, "ModalityLUTSequence", little, signed=signed)
+        rescale = None if modality_table else _rescale(values, notes)
+        signed = modality_table is None and (signed or (rescale is not None and min(rescale) < 0))
+        voi_table = _table(voi, "VOILUTSequence", little, signed=signed)
     except FILE_ERRORS:
         raise CorruptImage("a lookup table or pixel description of the DICOM header is damaged") from None
-    notes: list[str] = []
-    rescale = None if modality_table else _rescale(values, notes)
     window = None if voi_table else _window(voi, notes)
     if voi_table is None and window is None and bits > 8 and not notes:
         notes.append(_NO_WINDOW)
@@ -109,8 +111,12 @@ def functional_group(ds: Dataset, index: int, keyword: str) -> Dataset:
     return ds
 
 
-def _table(ds: Dataset, keyword: str, little: bool) -> LookupTable | None:
-    """First LUT of a sequence, None where there is none."""
+def _table(ds: Dataset, keyword: str, little: bool, *, signed: bool) -> LookupTable | None:
+    """First LUT of a sequence, None where there is none; `signed` where its input can be negative.
+
+    The first value of its input is then signed (PS3.3 C.11.1.1.1, C.11.2.1.1), whatever VR it was read by: Implicit VR
+    tells none, and some writers give another.
+    """
     items = ds.get(keyword)
     if not items:
         return None
@@ -121,6 +127,8 @@ def _table(ds: Dataset, keyword: str, little: bool) -> LookupTable | None:
     else:
         entries = np.atleast_1d(np.asarray(data)).astype(np.uint16)
     entries = entries[: length or 1 << 16]
+    if signed and first >= 1 << 15:
+        first -= 1 << 16
     if not len(entries) or not 1 <= bits <= 16:
         raise ValueError
     return LookupTable(entries, first, bits)

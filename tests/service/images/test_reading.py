@@ -293,6 +293,18 @@ def test_voi_lut_agrees_with_pydicom() -> None:
     assert np.allclose(shown, apply_voi(RAMP, ds).astype(float) * 255 / 4095, atol=1e-3)
 
 
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian])
+@pytest.mark.parametrize("vr, first", [("US", 65536 - 1024), ("SS", -1024)])
+def test_a_voi_lut_of_hounsfield_units_begins_below_zero(syntax: uid.UID, vr: str, first: int) -> None:
+    entries = np.arange(RAMP.size).astype(np.uint16)
+    item = Dataset()
+    item.add_new("LUTDescriptor", vr, [len(entries), first, 16])
+    item.add_new("LUTData", "OW", entries.tobytes())
+    ds = instance(RAMP, VOILUTSequence=[item], RescaleSlope="1", RescaleIntercept="-1024")
+    ds.file_meta.TransferSyntaxUID = syntax
+    assert np.allclose(read_one(ds).pixels, RAMP * (255 / 65535))
+
+
 def test_modality_lut_is_applied_before_the_window() -> None:
     entries = (np.arange(RAMP.size) // 2).astype(np.uint16)
     ds = instance(RAMP, ModalityLUTSequence=[lut_item(entries, 0, 16)], WindowCenter="240", WindowWidth="101")
