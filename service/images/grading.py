@@ -123,10 +123,14 @@ def _table(ds: Dataset, keyword: str, little: bool, *, signed: bool) -> LookupTa
     length, first, bits = (int(value) for value in items[0].LUTDescriptor)
     data: Any = items[0].LUTData
     if isinstance(data, bytes):
-        entries = np.frombuffer(data, "<u2" if little else ">u2").astype(np.uint16)
+        words = np.frombuffer(data, "<u2" if little else ">u2").astype("<u2")
     else:
-        entries = np.atleast_1d(np.asarray(data)).astype(np.uint16)
-    entries = entries[: length or 1 << 16]
+        words = np.atleast_1d(np.asarray(data)).astype("<u2")
+    length = length or 1 << 16
+    packed = bits <= 8 and len(words) == -(
+        -length // 2
+    )  # two entries a word; some writers give each a word all the same
+    entries = (words.view(np.uint8) if packed else words)[:length].astype(np.uint16)
     if signed and first >= 1 << 15:
         first -= 1 << 16
     if not len(entries) or not 1 <= bits <= 16:

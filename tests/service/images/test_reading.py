@@ -305,6 +305,21 @@ def test_a_voi_lut_of_hounsfield_units_begins_below_zero(syntax: uid.UID, vr: st
     assert np.allclose(read_one(ds).pixels, RAMP * (255 / 65535))
 
 
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+@pytest.mark.parametrize("count", [200, 201])
+def test_entries_of_eight_bits_may_be_two_in_a_word(syntax: uid.UID, count: int) -> None:
+    entries = np.linspace(255, 0, count).astype(np.uint8)
+    big = syntax == uid.ExplicitVRBigEndian
+    packed = np.frombuffer(entries.tobytes() + bytes(count % 2), "<u2").astype(">u2" if big else "<u2")
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [count, 100, 8])
+    item.add_new("LUTData", "OW", packed.tobytes())
+    ds = instance(RAMP.astype(">u2" if big else "<u2"), VOILUTSequence=[item])
+    ds.file_meta.TransferSyntaxUID = syntax
+    plain = instance(RAMP, VOILUTSequence=[lut_item(entries.astype(np.uint16), 100, 8)])
+    assert np.array_equal(read_one(ds).pixels, read_one(plain).pixels)
+
+
 def test_modality_lut_is_applied_before_the_window() -> None:
     entries = (np.arange(RAMP.size) // 2).astype(np.uint16)
     ds = instance(RAMP, ModalityLUTSequence=[lut_item(entries, 0, 16)], WindowCenter="240", WindowWidth="101")
