@@ -13,7 +13,7 @@ from service.images.codecs import FILE_ERRORS, stored_frames
 from service.images.grading import functional_group, grade, read_grading, without_gaps
 from service.images.palette import rgb_of
 from service.images.parsing import PIXEL_KEYWORDS, parse
-from service.images.pixels import Budget, check_size, grey_of
+from service.images.pixels import Budget, check_size, flat_note, grey_of
 from service.images.tags import numbers
 from service.types import Frame
 
@@ -144,6 +144,7 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
         else:
             pixels, colour = grey_of(rgb_of(stored, ds, described.photometric, described.bits))
             notes = described.notes
+        notes += flat_note(pixels)
         frames.append(Frame(frame_name, pixels, colour, described.modality, notes, _spacing(ds, index)))
     return frames
 

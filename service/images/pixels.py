@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from service.errors import SlowImage, TooManyImages, TooManyPixels
-from service.types import Grey8
+from service.types import Float, Grey8
 
 MAX_FRAME_PIXELS = 2**26  # 64 Mi pixels: 8192 x 8192
 MAX_SIDE = 2**14  # a model's input is made of the square around it, which has four times as many pixels
@@ -19,6 +19,7 @@ MAX_FRAMES = 512
 MAX_SCANS = 64  # of a JPEG: encoders write 10
 MAX_FILE_PIXELS = 2**27  # all frames together: 512 frames of 512 x 512
 
+_FLAT = "every pixel has the same value: there is nothing to see; do not rely on the prediction"
 _filter_lock = threading.Lock()
 
 
@@ -99,6 +100,11 @@ def grey_of(rgb: Grey8) -> tuple[Grey8, float]:
     """
     spread = rgb.max(axis=2) - rgb.min(axis=2)
     return np.asarray(Image.fromarray(rgb).convert("L"), np.uint8), float(spread.mean()) / 255.0
+
+
+def flat_note(pixels: Grey8 | Float) -> tuple[str, ...]:
+    """What a reader must know of an image `[H, W]` without any contrast: a model names a class of it all the same."""
+    return (_FLAT,) if pixels.min() == pixels.max() else ()
 
 
 def silence(package: str) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from service.errors import CorruptImage, TooManyPixels, UnsupportedFormat
 from service.images.dicom import looks_like_dicom, read_dicom
 from service.images.patience import Patience, PatientStream
-from service.images.pixels import Budget, check_scans, check_size, grey_of, silence
+from service.images.pixels import Budget, check_scans, check_size, flat_note, grey_of, silence
 from service.images.png import SIGNATURE, read_plain
 from service.types import Frame
 
@@ -129,8 +129,9 @@ def _frame(name: str, pixels: NDArray[Any], notes: Sequence[str] = ()) -> Frame:
     """Of grey pixels `[H, W]`, uint8 or wider, or of colour uint8 `[H, W, 3]`."""
     if pixels.ndim == 3:
         grey, colour = grey_of(pixels)
-        return Frame(name, grey, colour, warnings=tuple(notes))
-    return Frame(name, pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32), warnings=tuple(notes))
+        return Frame(name, grey, colour, warnings=(*notes, *flat_note(grey)))
+    grey = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+    return Frame(name, grey, warnings=(*notes, *flat_note(grey)))
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -95,6 +95,19 @@ def test_grey_png_comes_back_exactly() -> None:
     assert (frame.colour, frame.modality, frame.warnings) == (0.0, None, ())
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (40, 48), (40, 48, 3)])
+def test_an_image_without_contrast_is_said_to_show_nothing(shape: tuple[int, ...]) -> None:
+    flat = np.full(shape, 7, np.uint8)
+    found = [*read_frames(encode(Image.fromarray(flat)), "a.png")]
+    found += read_frames(saved(instance(flat, "RGB" if len(shape) == 3 else "MONOCHROME2")), "a.dcm")
+    assert [[text for text in one.warnings if "nothing to see" in text] for one in found] == [
+        [found[0].warnings[-1]]
+    ] * 2
+    seen = read_one(instance(RAMP, WindowCenter="900", WindowWidth="900"))
+    beside = read_one(instance(RAMP, WindowCenter="-900", WindowWidth="900"))  # of what the window leaves, too
+    assert [any("nothing to see" in text for text in one.warnings) for one in (seen, beside)] == [False, True]
+
+
 def test_16_bit_grey_png_keeps_its_values() -> None:
     (frame,) = read_frames(encode(Image.fromarray(RAMP * 30)), "a.png")
     assert frame.pixels.dtype == np.float32
