@@ -51,7 +51,7 @@ class FeedSettings(BaseSettings):
         quiet_s: seconds without a new instance after which a series is complete, beside Orthanc's StableAge.
         state: file that remembers; None for one in the user's state folder.
         log_format: `text` or `json`, by RADIOLUCENT_LOG_FORMAT as the service's.
-        site_key: file of the key of hashed UIDs, the service's (`.key` beside its study folder); None likewise.
+        site_key: file of the key of hashed UIDs, the service's RADIOLUCENT_SITE_KEY; None likewise.
     """
 
     model_config = SettingsConfigDict(env_prefix="RADIOLUCENT_FEED_", frozen=True, hide_input_in_errors=True)

@@ -99,6 +99,12 @@ def test_compose_gives_the_service_settings_that_it_has():
     assert (asked.orthanc, asked.service) == ("http://orthanc:8042", f"http://radiolucent:{PORT}")
 
 
+def test_every_setting_of_the_feed_is_described():
+    text = (DEPLOY / "orthanc" / "README.md").read_text()
+    named = {name for name in FeedSettings.model_fields if re.search(rf"`[A-Z._]+_{name.upper()}`", text)}
+    assert named == set(FeedSettings.model_fields)
+
+
 def test_compose_opens_nothing_beyond_this_machine_and_mounts_what_is_there():
     networks, volumes = set(COMPOSE["networks"]), set(COMPOSE["volumes"])
     for name, each in COMPOSE["services"].items():
