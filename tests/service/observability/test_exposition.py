@@ -74,6 +74,18 @@ def test_workers_add_up_and_a_killed_one_leaves_no_gauge(tmp_path):
             process.communicate(timeout=10)
 
 
+def test_a_worker_that_has_just_opened_its_files_is_no_fault(tmp_path):
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    for kind in ("counter", "histogram", "gauge_livesum"):
+        (tmp_path / f"{kind}_{os.getpid()}.db").touch()  # as they are before they are given their size
+    running = worker(3, environment)
+    try:
+        assert scraped(environment)["radiolucent_images_total"] == [3]
+    finally:
+        running.kill()
+        running.communicate(timeout=10)
+
+
 def test_every_server_has_a_folder_of_its_own_and_folders_of_the_dead_go(tmp_path):
     shared = tmp_path / "prometheus_multiproc_dir"
     program = (
