@@ -127,9 +127,7 @@ def _table(ds: Dataset, keyword: str, little: bool, *, signed: bool) -> LookupTa
     else:
         words = np.atleast_1d(np.asarray(data)).astype("<u2")
     length = length or 1 << 16
-    packed = bits <= 8 and len(words) == -(
-        -length // 2
-    )  # two entries a word; some writers give each a word all the same
+    packed = bits <= 8 and len(words) == (length + 1) // 2  # else each entry has a word of its own, as some write it
     entries = (words.view(np.uint8) if packed else words)[:length].astype(np.uint16)
     if signed and first >= 1 << 15:
         first -= 1 << 16
