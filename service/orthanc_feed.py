@@ -22,7 +22,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.database import private_folder
 from service.dicomweb.archives import Archive, request
-from service.errors import RemoteError, RemoteRefused, RemoteUnavailable
+from service.dicomweb.client import check_uid
+from service.errors import InvalidParameter, RemoteError, RemoteRefused, RemoteUnavailable
 from service.instance_file import write_whole
 from service.observability import hashed_uid, logger
 from service.observability.logs import set_up_logs
@@ -161,16 +162,20 @@ class OrthancFeed:
         return kind is not None and not f"{kind}.".startswith(_NEVER)
 
     def _ask(self, series: Mapping[str, Any]) -> bool:
-        """Whether the service has accepted it."""
+        """Whether the service has accepted it, or never will."""
         study = self._find(f"/studies/{series['ParentStudy']}")
         if study is None:
             return True  # deleted meanwhile
         uid: str = series["MainDicomTags"]["SeriesInstanceUID"]
-        wish = {"source": self._settings.source, "series_uid": uid}
-        wish["study_uid"] = study["MainDicomTags"]["StudyInstanceUID"]
         name = hashed_uid(uid, self._site_key)
+        uids = {"study_uid": study["MainDicomTags"]["StudyInstanceUID"], "series_uid": uid}
         try:
-            self._post("/v1/series", json.dumps(wish).encode())
+            for each in uids.values():
+                check_uid(each)
+            self._post("/v1/series", json.dumps({"source": self._settings.source, **uids}).encode())
+        except InvalidParameter as error:
+            logger.error("series %s is left out: %s", name, error)
+            return True
         except RemoteError as error:
             logger.warning("series %s is not accepted yet: %s", name, error)
             return False

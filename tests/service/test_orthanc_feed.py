@@ -164,6 +164,13 @@ def test_ours_and_others_are_left_alone(orthanc, listener, feed):
     assert listener.asked == [uids(wanted[0])]
 
 
+def test_a_series_whose_uid_is_none_is_left_out_for_good(orthanc, listener, feed):
+    wanted = series_of(1, "wanted")
+    store(orthanc, [*series_of(1, "broken", SeriesInstanceUID="1..2"), *wanted])
+    settle(feed)
+    assert listener.asked == [uids(wanted[0])]
+
+
 def test_tomography_of_the_eye_is_no_capture_although_its_class_begins_alike(orthanc, listener, feed):
     scan = saved(ophthalmic_tomography([np.full((16, 16), 90, np.uint8)], "eye"))
     store(orthanc, [scan])
