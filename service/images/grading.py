@@ -16,6 +16,7 @@ from service.types import Float, Grey8
 
 _BAD_WINDOW = "the VOI window in the header is not usable; full range used"
 _GAPS = "pixels without a finite value; shown as the darkest"
+_PADDINGS = ("Pixel", "FloatPixel", "DoubleFloatPixel")
 _NO_WINDOW = "no VOI window in the header; full range used"
 
 
@@ -49,8 +50,7 @@ class Grading:
 
     bits: int
     inverted: bool
-    padding: tuple[int, int] | None
-
+    padding: tuple[float, float] | None
     rescale: tuple[float, float] | None
     modality: LookupTable | None
     voi: LookupTable | None
@@ -173,13 +173,15 @@ def _number(ds: Dataset, keyword: str) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _padding(ds: Dataset) -> tuple[int, int] | None:
-    """Pixel Padding Value and Range Limit (0028,0120), (0028,0121) as stored values (PS3.3 C.7.5.1.1.2)."""
-    value = ds.get("PixelPaddingValue")
-    if not isinstance(value, int):
+def _padding(ds: Dataset) -> tuple[float, float] | None:
+    """Pixel Padding Value and Range Limit as stored values (PS3.3 C.7.5.1.1.2; of floats C.7.6.24)."""
+    for kind in _PADDINGS:
+        value, limit = ds.get(f"{kind}PaddingValue"), ds.get(f"{kind}PaddingRangeLimit")
+        if isinstance(value, (int, float)):
+            break
+    else:
         return None
-    limit = ds.get("PixelPaddingRangeLimit")
-    ends = [value, limit if isinstance(limit, int) else value]
+    ends = [value, limit if isinstance(limit, (int, float)) else value]
     if ds.get("PixelRepresentation") == 1:  # some writers give the value unsigned
         bits = int(ds.BitsAllocated)
         ends = [end - (1 << bits) if end >= 1 << (bits - 1) else end for end in ends]
@@ -220,7 +222,7 @@ def grade(stored: NDArray[Any], grading: Grading) -> Grey8 | Float:
     return _darken_padding(shown, stored, grading.padding)
 
 
-def _darken_padding(shown: Grey8 | Float, stored: NDArray[Any], padding: tuple[int, int] | None) -> Grey8 | Float:
+def _darken_padding(shown: Grey8 | Float, stored: NDArray[Any], padding: tuple[float, float] | None) -> Grey8 | Float:
     if padding is None:
         return shown
     padded = (stored >= padding[0]) & (stored <= padding[1])

@@ -360,6 +360,15 @@ def in_floats(values: NDArray[np.float32], **elements: Any) -> Dataset:
     return ds
 
 
+def test_padding_of_floats_takes_the_darkest_value() -> None:
+    values = RAMP.astype(np.float32)
+    values[0, :5], values[1, :5] = -1e30, -2e30
+    found = read_one(in_floats(values, FloatPixelPaddingValue=-1e30, FloatPixelPaddingRangeLimit=-3e30))
+    padded = values < 0
+    assert np.all(found.pixels[padded] == RAMP[~padded].min())
+    assert np.array_equal(found.pixels[~padded], RAMP[~padded])
+
+
 @pytest.mark.parametrize("elements", [{}, {"WindowCenter": "500", "WindowWidth": "600"}])
 @pytest.mark.parametrize("gap", [np.nan, -np.inf])
 def test_what_is_no_number_is_dark_and_leaves_the_rest_its_contrast(gap: float, elements: dict[str, str]) -> None:
