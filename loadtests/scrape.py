@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from threading import Event, Thread
 from types import TracebackType
@@ -139,6 +139,8 @@ class Scraper(AbstractContextManager["Scraper"]):
             answer = requests.get(self._metrics, headers=self._headers, timeout=10)
             answer.raise_for_status()
             stages, batches = parse(answer.text)
+            if self.missed == len(self.readings):  # what it had counted before is not of this load
+                self.readings[:] = [replace(each, stages=stages, batches=batches) for each in self.readings]
         except (requests.RequestException, ValueError):
             self.missed += 1
             last = self.readings[-1] if self.readings else Reading(at)
