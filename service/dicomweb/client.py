@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from requests import Response
 
 _T = TypeVar("_T")
-_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
+UID_PATTERN, UID_LENGTH = r"^[0-9]+(\.[0-9]+)*$", 64  # PS3.5 9.1, but for zeros that lead a component: they occur
 _CHUNK = 2**18
 _BATCH_BYTES, _BATCH_FILES = 32 * 2**20, 64  # of one STOW-RS request
 _ANSWER = Limits(file_bytes=16 * 2**20)  # of an archive to STOW-RS
@@ -39,12 +39,12 @@ _PASSING = (401, 403, 404, 408, 425, 429)  # refusals that an operator or time p
 
 
 def check_uid(uid: str) -> str:
-    """A UID that may become a part of an address (PS3.5 9.1).
+    """A UID that may become a part of an address.
 
     Raises:
         InvalidParameter: it is not numbers with dots between, or too long. (`..` would lead to another address.)
     """
-    if not _UID.fullmatch(uid):
+    if len(uid) > UID_LENGTH or not re.fullmatch(UID_PATTERN, uid):
         raise InvalidParameter("a UID is numbers with dots between, at most 64 characters")
     return uid
 

@@ -7,9 +7,8 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.dicom_results.options import Kind
+from service.dicomweb.client import UID_LENGTH, UID_PATTERN
 from service.schemas import RESEARCH_NOTICE, ExplanationAnswer, FindingAnswer, ModelName, Problem
-
-_UID = r"^[0-9]+(\.[0-9]+)*$"  # as `service.dicomweb.client.check_uid`
 
 
 class _Answer(BaseModel):
@@ -102,8 +101,8 @@ class SeriesRequest(BaseModel):
 
     source: str = Field(default="", description="name of a configured archive")
     wado_url: str = Field(default="", description="its address instead")
-    study_uid: str = Field(pattern=_UID, max_length=64)
-    series_uid: str = Field(pattern=_UID, max_length=64)
+    study_uid: str = Field(pattern=UID_PATTERN, max_length=UID_LENGTH)
+    series_uid: str = Field(pattern=UID_PATTERN, max_length=UID_LENGTH)
     store: str | None = Field(default=None, description="archive to store the results to; the source where left out")
     model: str = ""
     method: str = ""
