@@ -139,7 +139,7 @@ class Scraper(AbstractContextManager["Scraper"]):
             answer = requests.get(self._metrics, headers=self._headers, timeout=10)
             answer.raise_for_status()
             stages, batches = parse(answer.text)
-            if self.missed == len(self.readings):  # what it had counted before is not of this load
+            if self.missed == len(self.readings):  # all so far: what it had counted before is not of this load
                 self.readings[:] = [replace(each, stages=stages, batches=batches) for each in self.readings]
         except (requests.RequestException, ValueError):
             self.missed += 1

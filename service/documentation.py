@@ -53,7 +53,7 @@ def add_documentation(api: FastAPI) -> None:
         return JSONResponse(api.openapi())
 
     # FastAPI's own is no route of the kind that logs and metrics know by its path
-    api.add_api_route("/openapi.json", document, methods=["GET", "HEAD"], include_in_schema=False)
+    api.add_api_route("/openapi.json", document, include_in_schema=False)
 
 
 def _policy(page: str) -> str:

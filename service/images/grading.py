@@ -174,7 +174,10 @@ def _number(ds: Dataset, keyword: str) -> float | None:
 
 
 def _padding(ds: Dataset) -> tuple[float, float] | None:
-    """Pixel Padding Value and Range Limit as stored values (PS3.3 C.7.5.1.1.2; of floats C.7.6.24)."""
+    """Pixel Padding Value and Range Limit, of integers (0028,0120), (0028,0121) or floats (0028,0122) to (0028,0125).
+
+    As stored values, lowest and highest (PS3.3 C.7.5.1.1.2, C.7.6.24).
+    """
     for kind in _PADDINGS:
         value, limit = ds.get(f"{kind}PaddingValue"), ds.get(f"{kind}PaddingRangeLimit")
         if isinstance(value, (int, float)):
@@ -235,7 +238,8 @@ def without_gaps(shown: Grey8 | Float) -> tuple[Grey8 | Float, tuple[str, ...]]:
     """Let pixels that are not finite take the darkest value, and note it: one of them would leave no contrast.
 
     Args:
-        shown: `[H, W]` display values; those of Float Pixel Data (7FE0,0008) or of a large rescale may be no numbers.
+        shown: uint8 or float32 `[H, W]`, as `grade` gives it; of Float Pixel Data (7FE0,0008) or of a large rescale
+            some may be no numbers.
 
     Returns:
         The same without them, and what a reader must know.

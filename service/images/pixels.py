@@ -103,7 +103,14 @@ def grey_of(rgb: Grey8) -> tuple[Grey8, float]:
 
 
 def flat_note(pixels: Grey8 | Float) -> tuple[str, ...]:
-    """What a reader must know of an image `[H, W]` without any contrast: a model names a class of it all the same."""
+    """What a reader must know of an image without any contrast: a model names a class of it all the same.
+
+    Args:
+        pixels: uint8 or float32 `[H, W]`, of any range.
+
+    Returns:
+        One warning; none where two pixels differ.
+    """
     return (_FLAT,) if pixels.min() == pixels.max() else ()
 
 

@@ -127,11 +127,12 @@ def _admit(width: int, height: int, budget: Budget | None) -> None:
 
 def _frame(name: str, pixels: NDArray[Any], notes: Sequence[str] = ()) -> Frame:
     """Of grey pixels `[H, W]`, uint8 or wider, or of colour uint8 `[H, W, 3]`."""
+    colour = 0.0
     if pixels.ndim == 3:
-        grey, colour = grey_of(pixels)
-        return Frame(name, grey, colour, warnings=(*notes, *flat_note(grey)))
-    grey = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
-    return Frame(name, grey, warnings=(*notes, *flat_note(grey)))
+        pixels, colour = grey_of(pixels)
+    elif pixels.dtype != np.uint8:
+        pixels = pixels.astype(np.float32)
+    return Frame(name, pixels, colour, warnings=(*notes, *flat_note(pixels)))
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -192,7 +192,7 @@ class StudyDesk:
         return fetch_series(self.settings.archives[request.source], request.study, request.series, self.limits)
 
     async def _answer(self, request: StudyRequest, source: InstanceFile, handle: JobHandle) -> Made:
-        asked = request.options  # all of them, or what the C-STORE door was configured with
+        asked = request.options  # all of them, but for jobs by C-STORE in a database of before
         kinds = asked.get("kinds")
         wish = self.wish(
             asked.get("model", ""),
