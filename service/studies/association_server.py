@@ -15,6 +15,7 @@ from pynetdicom.transport import AssociationServer, ThreadedAssociationServer
 
 _WAITING = 8  # connections beyond the associations: they hear that there are too many, or are silent for a while
 _LOCAL_LIMIT = (0x02, 0x03, 0x02)  # PS3.8 table 9-21: transient, by the provider, local limit exceeded
+_ENDS_WITHIN = 1.0  # seconds: a thread that has nothing to do any more
 _PIECE = 4096  # bytes read at once
 _MAX_PDU = 2**20  # bytes: we ask for data in 16 KiB; a request that names everything that DICOM has is some 300 KiB
 
@@ -68,6 +69,19 @@ class BoundedEntity(AE):
     def make_server(self, *arguments: Any, **options: Any) -> ThreadedAssociationServer:  # noqa: ANN401 - as AE has it
         """As `AE.make_server`, of one class."""
         return super().make_server(*arguments, **options | {"server_class": BoundedServer})
+
+    def shutdown(self) -> None:
+        """As `AE.shutdown`, which would abort what has asked for no association yet: its time for that is over."""
+        waiting = "Sta2"  # PS3.8 table 9-10
+        silent: list[Any] = [
+            each for each in self.active_associations if each.dul.state_machine.current_state == waiting
+        ]
+        for each in silent:
+            each.dul.event_queue.put("Evt18")  # closes the connection
+            each.dul.to_user_queue.put(None)
+        for each in silent:
+            each.join(_ENDS_WITHIN)
+        super().shutdown()
 
 
 def _has_room(taken: Sequence[Association], address: str, room: int) -> bool:

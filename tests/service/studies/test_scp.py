@@ -218,6 +218,16 @@ def test_a_host_that_connects_as_often_as_it_can_keeps_no_other_out(tmp_path):
     door.close()
 
 
+def test_a_silent_connection_ends_with_the_door(tmp_path):  # what a thread of pynetdicom raises fails it
+    door = Door(tmp_path)
+    threads = threading.active_count()
+    with socket.create_connection(("127.0.0.1", door.scp.port), timeout=60) as connection:
+        while threading.active_count() == threads:
+            time.sleep(0.01)
+        door.close()
+        assert ended(connection)
+
+
 def test_a_request_that_comes_byte_by_byte_has_no_longer_than_one_that_does_not_come(tmp_path):
     door = Door(tmp_path, network_s=1)
     with socket.create_connection(("127.0.0.1", door.scp.port), timeout=60) as connection:
