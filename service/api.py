@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
@@ -28,6 +28,7 @@ from service.jobs.worker import JobWorker
 from service.observability.exposition import CONTENT_TYPE, exposition
 from service.observability.stages import observe_received, stage
 from service.page_routes import add_page_routes
+from service.parameters import check_parameters, note_parameters
 from service.pipeline import PREDICT
 from service.reader_study.readings import ReadingStore
 from service.reader_study.routes import add_reader_study_routes
@@ -80,6 +81,7 @@ def make_api(version: str) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(check_parameters)],
     )
     api.add_exception_handler(RequestValidationError, on_invalid)
     api.add_exception_handler(HTTPException, on_http)
@@ -93,6 +95,7 @@ def make_api(version: str) -> FastAPI:
     add_case_routes(api)
     add_page_routes(api)
     add_documentation(api)
+    note_parameters(api)
     return api
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import FastAPI, File, Request, UploadFile
+from fastapi import FastAPI, Request, UploadFile
 from pydantic import Field
 from starlette.responses import Response
 
 from service.access.audit import note_file, note_model
 from service.composing import Wish
 from service.errors import InvalidParameter, ModelFailed, UnknownTarget
-from service.forms import FORM, PROBLEMS, ModelField, WishForm, pipeline_of
+from service.forms import FORM, PROBLEMS, ModelField, Strict, WishForm, pipeline_of
 from service.frames import FramesAnswer, frames_answer
 from service.images.reading import read_frames
 from service.room import Share
@@ -21,6 +21,12 @@ from service.schemas import ImageFailure
 from service.uploads import Upload, budget_of
 
 _ONE_FILE = "One file: PNG, JPEG or DICOM."
+
+
+class FramesForm(Strict):
+    """What is to be decoded."""
+
+    image: UploadFile = Field(description=_ONE_FILE)
 
 
 class ReportForm(WishForm):
@@ -40,8 +46,8 @@ def add_case_routes(api: FastAPI) -> None:
         response_model=FramesAnswer,
         responses=PROBLEMS,
     )
-    async def frames(request: Request, image: Annotated[UploadFile, File(description=_ONE_FILE)]) -> Response:
-        content = await image.read()
+    async def frames(request: Request, form: Annotated[FramesForm, FORM]) -> Response:
+        content = await form.image.read()
         note_file(request, content)
         body = await pipeline_of(request).in_thread(lambda: frames_answer(content).model_dump_json())
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})

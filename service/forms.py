@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Form, Header, Request, UploadFile
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.audit import note_file, note_model
 from service.composing import Wish
@@ -48,7 +48,13 @@ ModelField = Annotated[
 FORM = Form(media_type="multipart/form-data")
 
 
-class ImagesForm(BaseModel):
+class Strict(BaseModel):
+    """A form that refuses fields that it does not have: a misspelt one would be passed over in silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ImagesForm(Strict):
     """What a model is to see."""
 
     model: ModelField
@@ -57,7 +63,7 @@ class ImagesForm(BaseModel):
     )
 
 
-class WishForm(BaseModel):
+class WishForm(Strict):
     """What is to be explained."""
 
     method: str = Field("", description="An explanation method of the model; its `default_explanation` where left out.")

@@ -17,6 +17,7 @@ from service.errors import UnknownReader
 from service.explainers import METHODS
 from service.forms import PROBLEMS, problem
 from service.page_routes import PageFiles
+from service.parameters import check_parameters
 from service.reader_study.opinion import ITEMS, Draft, Opinion, check_complete, check_possible
 from service.reader_study.readings import Reader, ReadingStore
 from service.reader_study.schemas import (
@@ -80,7 +81,8 @@ ReadingField = Annotated[Reading, Depends(_reading)]
 def add_reader_study_routes(api: FastAPI) -> None:
     """Add the page and its routes. `api.state.readings` must be set before the first request (`ReadingStore`)."""
     _add_page(api)
-    router = APIRouter(route_class=_ReadersRoute, dependencies=[Depends(_code)])  # the document names the code
+    depends = [Depends(_code), Depends(check_parameters)]  # the document names the code
+    router = APIRouter(route_class=_ReadersRoute, dependencies=depends)
 
     @router.get(_PATH, response_model=SessionAnswer, responses=_ANSWERS, summary="Where the reader is in the study")
     def session(request: Request, reader: ReaderField) -> Response:

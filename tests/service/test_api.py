@@ -201,6 +201,38 @@ def test_a_bad_request_is_a_problem_that_says_what_to_change(client, route, fiel
     assert problem.request_id
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "said"),
+    [
+        ("POST", "/v1/explain", {"metod": "gradcam"}, "metod"),
+        ("POST", "/v1/explain", {"method": ["gradcam", "layercam"]}, "method: sent 2 times"),
+        ("POST", "/v1/predict", {"model": ["bright", "bright"]}, "model: sent 2 times"),
+        ("POST", "/v1/explanations", {"overlya": "true"}, "overlya"),
+        ("POST", "/v1/frames", {"model": "bright"}, "model"),
+        ("POST", "/v1/explain?method=gradcam", {}, "there are none; fields of the form belong into the body"),
+        ("POST", "/v1/studies?sotre=pacs", {}, "there are store, model, method, target, results"),
+        ("POST", "/v1/studies?store=a&store=b", {}, "store: sent 2 times"),
+        ("GET", "/v1/jobs?statsu=dead", None, "there are status, limit"),
+        ("GET", "/v1/models?id=bright", None, "there are none"),
+    ],
+)
+def test_a_parameter_that_would_be_passed_over_is_refused(client, method, path, fields, said):
+    form = None if fields is None else {"model": "bright"} | fields
+    if path == "/v1/frames":
+        answer = client.post(path, data=form, files={"image": ("a.png", png(grey()))})
+    else:
+        answer = client.request(method, path, data=form, files=form and [("images", ("a.png", png(grey())))])
+    assert (answer.status_code, kind_of(answer)) == (422, "invalid-parameter")
+    assert said in answer.json()["detail"]
+
+
+def test_what_may_come_repeatedly_may(client):
+    files = [("a.png", png(grey())), ("b.png", png(grey()))]
+    assert post(client, "explain", files, model="bright", target=["bright", "dark"]).status_code == 200
+    answer = client.post("/v1/studies?results=report&results=segmentation", content=b"", headers={"content-type": "application/zip"})
+    assert kind_of(answer) != "invalid-parameter"
+
+
 def kind_of(answer) -> str:
     return answer.json()["type"].removeprefix("urn:radiolucent:problem:")
 
