@@ -279,10 +279,11 @@ class Edge:
             ready = Readiness(ready=bool(registry.names), models=registry.names, refused=registry.refused)
             status = 200 if ready.ready else 503
             await Response(ready.model_dump_json(), status, media_type="application/json")(scope, receive, send)
-        elif scope["path"] == "/" or scope["path"].startswith("/v1/"):
-            await self.api(scope, receive, send)  # "/": BentoML's page asks other hosts for scripts; the rest: sooner
+        elif scope["path"].startswith("/v1/"):
+            await self.api(scope, receive, send)  # sooner
         else:
-            await self.app(scope, receive, _with_problems(scope, receive, send))
+            app = self.api if scope["path"] == "/" else self.app  # BentoML's page there asks other hosts for scripts
+            await app(scope, receive, _with_problems(scope, receive, send))
 
 
 def _with_problems(scope: Scope, receive: Receive, send: Send) -> Send:
@@ -291,11 +292,12 @@ def _with_problems(scope: Scope, receive: Receive, send: Send) -> Send:
 
     async def replacing(message: Message) -> None:
         nonlocal replaced
-        if message["type"] == "http.response.start" and message["status"] in (404, 405):
-            plain = Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
-            if plain:
+        if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
+            headers = Headers(raw=message["headers"])
+            if headers.get("content-type", "").startswith("text/plain"):
                 replaced = True
-                refusal = HTTPException(message["status"])
+                kept = {name: headers[name] for name in ("Allow", "Content-Range") if name in headers}
+                refusal = HTTPException(message["status"], headers=kept)
                 await _http_problem(refusal, scope["state"]["request_id"])(scope, receive, send)
         if not replaced:
             await send(message)

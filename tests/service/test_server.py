@@ -55,6 +55,16 @@ def upload(name: str, value: int) -> tuple[str, tuple[str, bytes]]:
     return ("images", (name, png(np.full((SIDE, SIDE), value, np.uint8))))
 
 
+@pytest.mark.parametrize("path", ["/", "/page/page.js"])
+@pytest.mark.parametrize(("asked", "status"), [("bytes=99999999-", 416), ("bytes=a-b", 400)])
+def test_a_range_that_a_file_does_not_have_is_a_problem(server, path, asked, status):
+    answer = server.get(path, headers={"Range": asked})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    length = len(server.get(path).content)
+    assert answer.headers.get("content-range") == (f"bytes */{length}" if status == 416 else None)
+
+
 def test_readiness_names_what_serves_and_what_was_refused(server):
     answer = server.get("/readyz")
     assert answer.status_code == 200
