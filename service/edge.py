@@ -64,6 +64,7 @@ _OURS = "the fault is ours; the log has more under this request id"
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 _COMPUTED = _AT_ONCE | {"/v1/frames", "/v1/report", "/v1/studies"}  # for the caller alone
 _UPLOADS = _COMPUTED | {"/v1/explanations"}
+_MOST_NAMED, _LONGEST_NAME = 16, 64  # fields, and characters of each: names that we do not know are the caller's
 _MAX_JSON = 2**16  # bytes of any other body: it is parsed on the event loop
 _BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
 
@@ -84,8 +85,13 @@ def _full() -> StorageFull:
 async def on_invalid(request: Request, error: Exception) -> Response:
     """Names the fields and what is wrong with them, never what they held."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone
-    fields = "; ".join(f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors())
-    return _problem(InvalidParameter(fields), request.state.request_id)
+    errors = error.errors()
+    named = [
+        f"{'.'.join(str(part)[:_LONGEST_NAME] for part in e['loc'][1:])}: {e['msg']}" for e in errors[:_MOST_NAMED]
+    ]
+    if len(errors) > _MOST_NAMED:
+        named.append(f"and {len(errors) - _MOST_NAMED} more")
+    return _problem(InvalidParameter("; ".join(named)), request.state.request_id)
 
 
 async def on_http(request: Request, error: Exception) -> Response:

@@ -226,10 +226,20 @@ def test_a_parameter_that_would_be_passed_over_is_refused(client, method, path, 
     assert said in answer.json()["detail"]
 
 
+def test_a_refusal_does_not_repeat_all_that_a_caller_makes_up(client):
+    fields = {f"{k}" * 4000: "x" for k in range(1, 10)} | {f"field {k}": "x" for k in range(20)}
+    answer = post(client, "predict", [("a.png", png(grey()))], model="bright", **fields)
+    assert (answer.status_code, kind_of(answer)) == (422, "invalid-parameter")
+    assert answer.json()["detail"].endswith("; and 13 more")
+    assert len(answer.text) < 3000
+
+
 def test_what_may_come_repeatedly_may(client):
     files = [("a.png", png(grey())), ("b.png", png(grey()))]
     assert post(client, "explain", files, model="bright", target=["bright", "dark"]).status_code == 200
-    answer = client.post("/v1/studies?results=report&results=segmentation", content=b"", headers={"content-type": "application/zip"})
+    answer = client.post(
+        "/v1/studies?results=report&results=segmentation", content=b"", headers={"content-type": "application/zip"}
+    )
     assert kind_of(answer) != "invalid-parameter"
 
 
