@@ -69,6 +69,10 @@ class Server:
             files=[("images", ("slice.png", png(pixels), "image/png"))],
         )
 
+    def predict(self) -> httpx.Response:
+        pixels = np.full((SIDE, SIDE), 100, np.uint8)
+        return self.client.post("/v1/predict", data={"model": "bright"}, files=[("images", ("a.png", png(pixels)))])
+
     def wait(self, url: str, *statuses: str, seconds: float = 60) -> dict:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -121,7 +125,7 @@ def test_a_job_survives_kill_9(server):
 def test_a_running_job_shows_progress_and_is_cancelled_by_delete(server):
     url = server.post(method="kernelshap", budget="100000", seed="3").headers["location"]
     server.wait(url, "running", "done")
-    predicted = server.post("/v1/predict")  # not starved meanwhile
+    predicted = server.predict()  # not starved meanwhile
     assert predicted.status_code == 200
     assert server.client.delete(url).status_code == 204
     gone = server.client.get(url)

