@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from time import time
 
 from service.commands import run_command
@@ -30,9 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
+    return run_command(parser.prog, lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
     engine = open_database(Settings().reader_studies)
     try:
-        return run_command(parser.prog, lambda: arguments.run(StudyStore(engine), arguments))
+        arguments.run(StudyStore(engine), arguments)
     finally:
         engine.dispose()
 
@@ -123,7 +128,8 @@ def _example(store: StudyStore, arguments: argparse.Namespace) -> None:
     from service.reader_study.example import write_example
 
     count = write_example(arguments.folder)
-    _say(f"{count} cases, drawn, no patients; next:\n  python -m service.reader_study create {arguments.folder} \\")
+    folder = quote(str(arguments.folder))
+    _say(f"{count} cases, drawn, no patients; next:\n  python -m service.reader_study create {folder} \\")
     _say("    --model brain-mri-resnet50 --readers 2 --washout-days 0")
 
 
@@ -169,7 +175,7 @@ def _export(store: StudyStore, arguments: argparse.Namespace) -> None:
     from service.reader_study.export import export
 
     written = export(store, store.study(arguments.study), arguments.out)
-    _say(f"{written} readings written; next: python -m training study analyse {arguments.out} REPORT/")
+    _say(f"{written} readings written; next: python -m training study analyse {quote(str(arguments.out))} REPORT/")
 
 
 def _delete(store: StudyStore, arguments: argparse.Namespace) -> None:

@@ -32,6 +32,28 @@ def create(folder: Path, *more: str) -> list[str]:
     return ["create", str(folder), "--model", "bright", "--readers", "2", "--seed", "3", *more]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("RADIOLUCENT_READER_STUDIES", "nonsense", "the URL of a database is none"),
+        ("RADIOLUCENT_READER_STUDIES", "sqlite:////proc/none/studies.sqlite", "cannot be used"),
+        ("RADIOLUCENT_WORKERS", "many", "workers"),
+        ("RADIOLUCENT_ARCHIVES", "{", "archives"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_line(name, value, reason, settings, monkeypatch, capsys):
+    monkeypatch.setenv(name, value)
+    assert main(["progress"]) == 2
+    complained = capsys.readouterr().err
+    assert reason in complained
+    assert complained.count("\n") == 1
+
+
+def test_the_next_command_can_be_pasted_where_the_folder_has_spaces(tmp_path, settings, capsys):
+    assert main(["example", str(tmp_path / "a pilot")]) == 0
+    assert f"create '{tmp_path / 'a pilot'}'" in capsys.readouterr().out
+
+
 def test_from_a_folder_to_an_export(tmp_path, settings, capsys):
     folder = write_folder(tmp_path / "pilot")
     assert main(create(folder)) == 0
