@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.commands import run_command
 from service.database import private_folder
 from service.dicomweb.archives import Archive, request
 from service.dicomweb.client import check_uid
@@ -221,14 +222,23 @@ def run(feed: OrthancFeed) -> None:
 
 
 def main(arguments: Iterable[str]) -> int:
-    """Everything is set by the environment (`FeedSettings`)."""
-    if list(arguments):
-        sys.stderr.write(f"{__doc__}\n{FeedSettings.__doc__}\n")
-        return 2
+    """Everything is set by the environment (`FeedSettings`).
+
+    Returns:
+        0 where help was asked for, 2 when something is missing or wrong, or it was stopped.
+    """
+    given = list(arguments)
+    if given:
+        asked = given in (["-h"], ["--help"])
+        (sys.stdout if asked else sys.stderr).write(f"{__doc__}\n{FeedSettings.__doc__}\n")
+        return 0 if asked else 2
+    return run_command("python -m service.orthanc_feed", _feed)
+
+
+def _feed() -> None:
     settings = FeedSettings()
     set_up_logs(settings.log_format)
     run(OrthancFeed(settings, read_site_key(settings.site_key)))
-    return 0
 
 
 if __name__ == "__main__":
