@@ -11,7 +11,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
     Returns:
-        0 where a bundle was written, 1 where a check failed, 2 where the arguments do not belong together.
+        0 where a bundle was written, 1 where a check failed, 2 where something is missing or wrong.
     """
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="last.pt of a run")
@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--sign", type=Path, metavar="KEY", help="sign the bundle with this Ed25519 key (export.sign)")
     asked = parser.parse_args(arguments)
-    done = _export(asked)
+    from training.commands import run_command
+
+    done = run_command(parser.prog, lambda: _export(asked))
     if done or asked.sign is None:
         return done
     from export.sign import main as sign
@@ -33,7 +35,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from pydantic import ValidationError
     from rich.console import Console
 
     from export.description import SHIPPED, load_description
@@ -50,7 +51,7 @@ def _export(arguments: argparse.Namespace) -> int:
         outlining = load_checkpoint(checkpoint).get("task") == "segmentation"
         write = export_segmentation if outlining else export
         manifest = write(checkpoint, out, arguments.report or checkpoint.parent / "report", description, console)
-    except (ExportError, FileNotFoundError, ValidationError) as error:
+    except ExportError as error:
         console.print(f"cannot export: {error}", style="red", markup=False)
         return 2
     except ParityError as error:

@@ -11,10 +11,10 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -28,9 +28,13 @@ from export.writer import TestImages, spread, write_bundle
 from service.bundle import Bundle, Estimate, Manifest, Profile, Reduced, SeriesPooling, read_bundle
 from service.engine import Engine, open_graph
 from service.types import Grey8
+from training.checkpoint import CheckpointError, load_checkpoint
+from training.commands import run_command
 from training.config import TrainConfig, load_config
 from training.datasets.prepared import prepare_part
+from training.datasets.record import DatasetError
 from training.models import build
+from training.models.shapley_head import ShapleyHead
 
 CALIBRATION_IMAGES = 128
 PARITY_IMAGES = 32
@@ -70,20 +74,21 @@ def extend(
     Raises:
         NotShipped: a graph of less precision failed its gate.
         CannotRestore, ParityError: see there.
+        CheckpointError, DatasetError, ValidationError: a file or the data are not what they are wanted for.
     """
     head = None
     if fastshap is not None:
         network = build(bundle.manifest.provenance.network, len(bundle.manifest.labels))
         head = new_head(network, bundle.manifest)
-        head.load_state_dict(torch.load(fastshap, weights_only=True))
+        _fill(head, fastshap)
     fused = restore(bundle, head)
     test = prepare_part(config, data, "test", cache)
     images: Grey8 = np.ascontiguousarray(test.images[..., None])
     manifest = bundle.manifest
     if quality is not None:
-        manifest = with_quality(manifest, json.loads(quality.read_text()))
+        manifest = with_quality(manifest, _figures(quality, "methods", "default"))
     if pooling is not None:
-        manifest = with_pooling(manifest, json.loads(pooling.read_text()))
+        manifest = with_pooling(manifest, _figures(pooling, "pooling"))
     full = to_onnx(fused.module, manifest.preprocessing.size, fused.module.names)
     reduced: dict[Reduced, onnx.ModelProto] = {}
     if fp16:
@@ -119,6 +124,20 @@ def with_pooling(manifest: Manifest, fitted: dict[str, object]) -> Manifest:
     return manifest.model_copy(update={"series_pooling": SeriesPooling.model_validate(fitted["pooling"])})
 
 
+def _fill(head: ShapleyHead, explainer: Path) -> None:
+    try:
+        head.load_state_dict(load_checkpoint(explainer))
+    except RuntimeError as error:
+        raise CheckpointError(f"{explainer} is not an explainer of this network") from error
+
+
+def _figures(file: Path, *names: str) -> dict[str, object]:
+    found = json.loads(file.read_text())
+    if not isinstance(found, dict) or not set(names) <= set(cast(dict[str, object], found)):
+        raise DatasetError(f"{file} does not hold {' and '.join(names)}: another command wrote it")
+    return cast(dict[str, object], found)
+
+
 def _gate(
     precision: Reduced, full: onnx.ModelProto, reduced: onnx.ModelProto, images: Grey8, labels: NDArray[np.int64]
 ) -> Profile:
@@ -146,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
     Returns:
-        0 where the bundle was written, 1 where a check failed and nothing was, 2 where it cannot be extended.
+        0 where the bundle was written, 1 where a check failed and nothing was, 2 where something is missing or wrong.
     """
     parser = argparse.ArgumentParser(prog="python -m export.extend", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -159,6 +178,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pooling", type=Path, metavar="FILE", help="what export.pooling fitted")
     parser.add_argument("--cache", type=Path, metavar="DIR", default=Path("runs/cache"), help="default: %(default)s")
     options = parser.parse_args(arguments)
+    return run_command(parser.prog, lambda: _extend(options))
+
+
+def _extend(options: argparse.Namespace) -> int:
     console = Console(stderr=True, soft_wrap=True)
     try:
         manifest = extend(

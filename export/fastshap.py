@@ -24,6 +24,7 @@ from service.engine import Engine, open_graph
 from service.explainers.fastshap import BASELINE
 from service.explainers.masking import baseline_image
 from service.types import Grey8
+from training.commands import run_command
 from training.config import load_config
 from training.datasets.prepared import Prepared, prepare_part
 from training.datasets.split import Part
@@ -86,7 +87,11 @@ def compose(image: Grey8, hidden: Grey8, shown: NDArray[np.bool_]) -> Grey8:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point."""
+    """Entry point.
+
+    Returns:
+        0 where the explainer was written, 2 where something is missing or wrong.
+    """
     parser = argparse.ArgumentParser(prog="python -m export.fastshap", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file of its training run")
@@ -97,6 +102,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
     parser.add_argument("--cache", type=Path, metavar="DIR", default=Path("runs/cache"), help="default: %(default)s")
     options = parser.parse_args(arguments)
+    return run_command(parser.prog, lambda: _train(options))
+
+
+def _train(options: argparse.Namespace) -> int:
     bundle, config = read_bundle(options.bundle), load_config(options.config)
     fused, engine = restore(bundle), open_graph(bundle.graph)
     sizes: tuple[tuple[Part, int], ...] = (("train", options.images), ("validation", max(1, options.images // 8)))

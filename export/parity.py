@@ -18,6 +18,7 @@ from export.graph import Explained, Fused, Logits
 from service.bundle import ParityCheck
 from service.engine import Engine
 from service.types import Float, Grey8, Outputs
+from training.datasets.record import DatasetError
 
 BATCH = 8
 _TOLERANCES = {
@@ -50,10 +51,10 @@ def check_parity(fused: Fused, engine: Engine, images: Grey8) -> tuple[ParityChe
 
     Raises:
         ParityError: a check failed.
-        ValueError: there are fewer than 8 images.
+        DatasetError: there are fewer than 8 images.
     """
     if len(images) < BATCH:
-        raise ValueError(f"parity needs at least {BATCH} images, got {len(images)}")
+        raise DatasetError(f"parity needs at least {BATCH} images of the test part, got {len(images)}")
     names = fused.module.names
     found = _join([engine.run(images[rows], names) for rows in _batches(len(images), "graph")])
     expected = run_module(fused.module, images)

@@ -21,6 +21,7 @@ from service.bundle import Bundle, Estimate, SeriesPooling, read_bundle
 from service.engine import Engine, open_engine
 from training.bootstrap import Array
 from training.bootstrap import Estimate as Measured
+from training.commands import run_command
 from training.config import TrainConfig, load_config
 from training.datasets import read_dataset
 from training.datasets.prepared import prepare_records
@@ -150,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
     Returns:
-        0 where the file was written, 2 where the data are missing or wrong.
+        0 where the file was written, 2 where something is missing or wrong.
     """
     parser = argparse.ArgumentParser(prog="python -m export.pooling", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -169,26 +170,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="default: one each core")
     parser.add_argument("--cache", type=Path, metavar="DIR", default=Path("runs/cache"), help="default: %(default)s")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True, soft_wrap=True)
+    return run_command(parser.prog, lambda: _calibrate(options))
+
+
+def _calibrate(options: argparse.Namespace) -> int:
     words = ["python -m export.pooling BUNDLE CONFIG DATA OUT.json", f"--bootstrap {options.bootstrap}"]
     words += [f"--compose {options.compose}"] if options.compose else []
-    try:
-        found = calibrate(
-            read_bundle(options.bundle),
-            load_config(options.config),
-            options.data,
-            options.cache,
-            slices=options.compose,
-            resamples=options.bootstrap,
-            seed=options.seed,
-            threads=options.threads,
-            command=" ".join([*words, f"--seed {options.seed}"]),
-        )
-    except DatasetError as error:
-        console.print(f"cannot calibrate: {error}", style="red", markup=False)
-        return 2
+    found = calibrate(
+        read_bundle(options.bundle),
+        load_config(options.config),
+        options.data,
+        options.cache,
+        slices=options.compose,
+        resamples=options.bootstrap,
+        seed=options.seed,
+        threads=options.threads,
+        command=" ".join([*words, f"--seed {options.seed}"]),
+    )
     write_atomically(options.out, (json.dumps(found, indent=1) + "\n").encode())
-    console.print(json.dumps(found["compared"], indent=1), markup=False)
+    Console(stderr=True, soft_wrap=True).print(json.dumps(found["compared"], indent=1), markup=False)
     return 0
 
 

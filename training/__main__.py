@@ -12,8 +12,6 @@ from training.generation.commands import add_commands as add_generate
 from training.segmentation.commands import add_commands as add_segment
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
-
     from training.datasets.record import Record
     from training.datasets.split import Split
 
@@ -29,23 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser(argv[0] if argv else None)
     arguments = parser.parse_args(argv)
-    from tomllib import TOMLDecodeError
+    from training.commands import run_command
 
-    from PIL import UnidentifiedImageError
-    from pydantic import ValidationError
-
-    from training.datasets import DatasetError
-
-    try:
-        return arguments.run(arguments)
-    except ValidationError as error:
-        message = _fields(error)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        message = f"{error.filename}: {error.strerror}"
-    except (DatasetError, TOMLDecodeError, UnidentifiedImageError) as error:
-        message = str(error)
-    sys.stderr.write(f"{parser.prog}: error: {message}\n")
-    return 2
+    return run_command(parser.prog, lambda: arguments.run(arguments))
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
@@ -101,7 +85,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of the dataset")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the run; an unfinished run is resumed")
     parser.add_argument("--init", type=Path, metavar="FILE", help="state dict of a pre-trained network")
-    parser.add_argument("--devices", default="auto", help="how many devices (default: %(default)s)")
+    parser.add_argument("--devices", type=_devices, default="auto", help="how many devices (default: %(default)s)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="folder for prepared images (default: OUT/cache)")
     parser.set_defaults(run=_train)
 
@@ -126,6 +110,12 @@ def _count(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return value
+
+
+def _devices(text: str) -> str:
+    if text != "auto" and not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text} is neither a number from 1 nor auto")
+    return text
 
 
 def _describe(arguments: argparse.Namespace) -> int:
@@ -224,12 +214,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from training.evaluate import run
 
     return run(arguments)
-
-
-def _fields(error: ValidationError) -> str:
-    """Every wrong field with its path, on one line."""
-    faults = [f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}" for fault in error.errors()]
-    return f"{error.title}: {'; '.join(faults)}"
 
 
 if __name__ == "__main__":

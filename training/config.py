@@ -6,10 +6,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from service.types import PreprocessingSpec
 from training.augment import Augmentation
+from training.models import NETWORKS
 
 
 class _Strict(BaseModel):
@@ -80,6 +81,13 @@ class TrainConfig(_Strict):
     ema: float = 0.99
     validate_every: int = 2
     teacher: TeacherConfig | None = None
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in NETWORKS:
+            raise ValueError(f"no network {name!r}; there are {', '.join(sorted(NETWORKS))}")
+        return name
 
     @property
     def epochs(self) -> int:

@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from tqdm import tqdm
 
 from training.augment import augment, blend, resized
-from training.checkpoint import load_checkpoint, load_network, save_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint, load_network, load_unfinished, save_checkpoint
 from training.config import TrainConfig
 from training.datasets.prepared import Prepared
 from training.losses import Batch, Student
@@ -142,16 +142,24 @@ def _start(config: TrainConfig, training: Prepared, fabric: Fabric, initial: Pat
 
 
 def _initialise(network: Network, state: dict[str, Any]) -> None:
-    """Start from another run's averaged weights, or from a state dict as `Network.load_initial` takes it."""
-    if "averaged" in state:
-        network.load_state_dict(state["averaged"])
-    else:
-        network.load_initial(state)
+    """Start from another run's averaged weights, or from a state dict as `Network.load_initial` takes it.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    try:
+        if "averaged" in state:
+            network.load_state_dict(state["averaged"])
+        else:
+            network.load_initial(state)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"the run cannot start from these weights: {reason[:200]}") from error
 
 
 def _resume(run: _Run, last: Path) -> int:
     """Load the state after the last finished epoch; returns the next one."""
-    state = load_checkpoint(last)
+    state = load_unfinished(last, run.config)
     run.student.load_state_dict(state["student"])
     run.result.load_state_dict(state["averaged"])
     run.averaged_steps.fill_(state["steps"])

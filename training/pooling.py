@@ -17,6 +17,7 @@ from scipy.special import log_softmax, softmax
 
 from service.series.pooling import calibrated, strongest
 from training.bootstrap import Array, Estimate, Resamples, draw, estimate
+from training.datasets.record import DatasetError
 from training.metrics import auroc
 
 CANDIDATES = (1, 2, 3, 5, 8)
@@ -122,11 +123,11 @@ def fit(scaled: Array, samples: Samples, unhealthy: Sequence[int]) -> Fit:
         unhealthy: numbers of the labels that are not healthy.
 
     Raises:
-        ValueError: there are too few clusters to cross-validate.
+        DatasetError: there are too few clusters to cross-validate.
     """
     _, cluster = np.unique(samples.clusters, return_inverse=True)
     if cluster.max() + 1 < 2 * FOLDS:
-        raise ValueError(f"pooling cannot be fitted on fewer than {2 * FOLDS} groups")
+        raise DatasetError(f"pooling cannot be fitted on fewer than {2 * FOLDS} groups")
     fold = _folds(cluster, samples.labels)
     losses = np.stack(
         [_held_out(pool_rows(scaled, samples, unhealthy, n), samples, unhealthy, fold) for n in CANDIDATES]

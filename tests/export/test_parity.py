@@ -10,6 +10,7 @@ from networks import engine_of
 from onnx import numpy_helper
 
 from export.parity import ParityError, cam_deviation, check_parity
+from training.datasets.record import DatasetError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -66,7 +67,7 @@ def test_outputs_that_are_not_numbers_fail(fused, graph, images):
 
 
 def test_too_few_images_prove_nothing(fused, engine, images):
-    with pytest.raises(ValueError, match="at least 8 images"):
+    with pytest.raises(DatasetError, match="at least 8 images"):
         check_parity(fused, engine, images[:7])
 
 

@@ -8,7 +8,7 @@ import torch
 from networks import ShortOculusNet
 
 from service.types import PreprocessingSpec
-from training.checkpoint import load_checkpoint, load_network, save_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint, load_network, save_checkpoint
 from training.config import DataConfig, StageConfig, TeacherConfig, TrainConfig
 from training.datasets.prepared import Prepared
 from training.loop import make_fabric, train
@@ -87,6 +87,23 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     lines = (tmp_path / "broken" / "log.csv").read_text().splitlines()
     assert lines == (tmp_path / "whole" / "log.csv").read_text().splitlines()
     assert len(lines) == 4
+
+
+def test_another_configuration_does_not_go_on_with_a_run(tmp_path):
+    config = small_config(tmp_path, stages=(StageConfig(size=32, epochs=1),))
+    last = train(config, spots(16, 0), spots(8, 1), tmp_path, fabric=make_fabric())
+    before = last.read_bytes()
+    other = config.model_copy(update={"seed": config.seed + 1})
+    with pytest.raises(CheckpointError, match="another configuration"):
+        train(other, spots(16, 0), spots(8, 1), tmp_path, fabric=make_fabric())
+    assert last.read_bytes() == before
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    config = small_config(tmp_path)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="cannot start from these weights"):
+        train(config, spots(16, 0), spots(8, 1), tmp_path / "run", fabric=make_fabric(), initial=tmp_path / "other.pt")
 
 
 def test_losses_fall_and_the_checkpoint_holds_its_configuration(tmp_path):

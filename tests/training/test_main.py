@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -76,6 +77,10 @@ def wrong_inputs(root: Path) -> list[tuple[list[str | Path], str]]:
     (root / "split.json").write_text('{"seed": "one"}')
     (root / "config.toml").write_text('network = "resnet50"\nbatch = "many"\n')
     (root / "broken.toml").write_text("network =\n")
+    (root / "unknown.toml").write_text('network = "alexnet"\n')
+    (root / "half.pt").write_bytes(b"PK\x03\x04")
+    torch.save({"weight": torch.zeros(1)}, root / "weights.pt")
+    (root / "file").touch()
     return [
         (["data", "describe", root / "absent"], "absent is not a folder"),
         (["data", "describe", root / "empty"], "name its adapter with --adapter"),
@@ -84,6 +89,14 @@ def wrong_inputs(root: Path) -> list[tuple[list[str | Path], str]]:
         (["data", "describe", root / "empty", "--split", root / "none.json"], "none.json: No such file"),
         (["train", root / "config.toml", root, root / "out"], "TrainConfig: classes: Field required; "),
         (["train", root / "broken.toml", root, root / "out"], "Invalid value"),
+        (["train", root / "unknown.toml", root, root / "out"], "no network 'alexnet'; there are oculusnet, resnet50"),
+        (["evaluate", root / "config.toml", root, root / "out"], "config.toml is not a checkpoint"),
+        (["evaluate", root / "half.pt", root, root / "out"], "half.pt is not a checkpoint"),
+        (["evaluate", root / "weights.pt", root, root / "out"], "weights.pt is not the last.pt of a run"),
+        (["segment", "evaluate", root / "weights.pt", root, root / "out"], "weights.pt is not the last.pt of a run"),
+        (["generate", "sheet", root / "weights.pt", root / "out.png"], "weights.pt is not the last.pt of a run"),
+        (["study", "power", "--json", "/proc/power.json"], "/proc/"),
+        (["study", "simulate", root / "file" / "out"], "file/out: Not a directory"),
     ]
 
 
@@ -93,6 +106,31 @@ def test_wrong_input_is_one_line_and_status_two(tmp_path: Path, capsys: pytest.C
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_stopped_is_one_line_and_status_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.datasets.guess.guess_adapter", stopped)
+    assert main(["data", "describe", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "python -m training: error: stopped; what was finished is kept\n"
+
+
+@pytest.mark.parametrize("option", [["--with", "1.5"], ["--without", "0"], ["--goal", "2"]])
+def test_shares_of_a_plan_are_checked(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["study", "power", *option])
+    assert "is not between 0 and 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("devices", ["0", "many"])
+def test_devices_are_checked(devices: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(tmp_path), str(tmp_path), str(tmp_path), "--devices", devices])
+    assert "neither a number from 1 nor auto" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [["--test", "1.5"], ["--validation", "0"], ["--guard", "-1"]])

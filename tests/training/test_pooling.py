@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from training.datasets.record import DatasetError
 from training.pooling import (
     CANDIDATES,
     CARRYING,
@@ -99,7 +100,7 @@ def test_groups_that_tell_nothing_give_one_slice_and_nearly_the_identity():
 
 def test_too_few_groups_are_refused():
     groups, labels, clusters = blocks(4, well=4)
-    with pytest.raises(ValueError, match="fewer than 10 groups"):
+    with pytest.raises(DatasetError, match="fewer than 10 groups"):
         fit(np.zeros((len(labels), 3)), by_group(groups, labels, clusters, HEALTHY), UNHEALTHY)
 
 

@@ -35,4 +35,4 @@ class Record:
 
 
 class DatasetError(Exception):
-    """A dataset folder is not what its adapter expects; the message names the file and what is wrong."""
+    """A dataset is not what its adapter expects, or too small; the message says what is wrong, and of which file."""

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from service.types import Grey8
 from training.augment import resized
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_run, load_unfinished, save_checkpoint
 from training.datasets.prepared import Prepared
 from training.generation.config import GeneratorConfig
 from training.generation.networks import Discriminator, Generator
@@ -77,9 +77,10 @@ def load_generator(path: Path) -> tuple[Generator, GeneratorConfig]:
 
     Raises:
         FileNotFoundError: there is none.
+        CheckpointError: it is none.
         ValidationError: the checkpoint is not of a generator's run (pydantic's).
     """
-    content = load_checkpoint(path)
+    content = load_run(path)
     config = GeneratorConfig.model_validate_json(content["config"])
     config = config.model_copy(update={"epochs": content["epoch"] + 1})
     generator = _new_generator(config)
@@ -128,7 +129,7 @@ def _start(config: GeneratorConfig, fabric: Fabric) -> _Run:
 
 def _resume(run: _Run, last: Path) -> int:
     """Load the state after the last finished epoch; returns the next one."""
-    state = load_checkpoint(last)
+    state = load_unfinished(last, run.config)
     run.generator.load_state_dict(state["generator"])
     run.discriminator.load_state_dict(state["discriminator"])
     run.averaged.module.load_state_dict(state["averaged"])

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from service.types import Float, Grey8
 from training.augment import augment, resized
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_run, load_unfinished, save_checkpoint
 from training.datasets.prepared import Prepared
 from training.models.unet import UNet
 from training.segmentation.config import SegmentationConfig
@@ -79,9 +79,10 @@ def load_unet(path: Path) -> tuple[UNet, SegmentationConfig]:
 
     Raises:
         FileNotFoundError: there is none.
+        CheckpointError: it is none.
         ValidationError: the checkpoint is not of a segmentation run (pydantic's).
     """
-    content = load_checkpoint(path)
+    content = load_run(path)
     config = SegmentationConfig.model_validate_json(content["config"])
     network = UNet(config.channels)
     network.load_state_dict(content["averaged"])
@@ -120,7 +121,7 @@ def _start(config: SegmentationConfig, fabric: Fabric) -> _Run:
 
 def _resume(run: _Run, last: Path) -> int:
     """Load the state after the last finished epoch; returns the next one."""
-    state = load_checkpoint(last)
+    state = load_unfinished(last, run.config)
     run.network.load_state_dict(state["network"])
     run.averaged.module.load_state_dict(state["averaged"])
     run.averaged_steps.fill_(state["steps"])

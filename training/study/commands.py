@@ -54,15 +54,15 @@ def _add_parameters(parser: argparse.ArgumentParser) -> None:
 def _add_power(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--readers", type=_numbers, default=(4, 6, 8, 12), metavar="N,N", help="default: 4,6,8,12")
     parser.add_argument("--cases", type=_numbers, default=(40, 60, 100, 150, 200), metavar="N,N")
-    parser.add_argument("--without", type=float, default=0.75, help="expected share (default: %(default)s)")
-    parser.add_argument("--with", dest="with_", type=float, default=0.82, help="the same with (default: %(default)s)")
+    parser.add_argument("--without", type=_share, default=0.75, help="expected share (default: %(default)s)")
+    parser.add_argument("--with", dest="with_", type=_share, default=0.82, help="the same with (default: %(default)s)")
     parser.add_argument("--correlation", type=float, default=0.4, help="of the two answers (default: %(default)s)")
     parser.add_argument("--reader-sd", type=float, default=0.03, help="of the readers' gains (default: %(default)s)")
     parser.add_argument("--case-share", type=float, default=0.15, help="common to all readers (default: %(default)s)")
     parser.add_argument(
         "--pilot", type=Path, metavar="FOLDER", help="take change and spread from this study's accuracy"
     )
-    parser.add_argument("--goal", type=float, default=0.8, help="power to reach (default: %(default)s)")
+    parser.add_argument("--goal", type=_share, default=0.8, help="power to reach (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
     parser.set_defaults(run=_power)
 
@@ -202,6 +202,13 @@ def _at_least(least: int) -> Callable[[str], int]:
         return value
 
     return count
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
 
 
 def _numbers(text: str) -> tuple[int, ...]:
