@@ -33,6 +33,11 @@ def test_a_setting_that_cannot_be_used_is_one_line(name, value, tmp_path, monkey
     assert complained.count("\n") == 1
 
 
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would the feed."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_stopped_it_ends_without_a_traceback(tmp_path):
     settings = {"XDG_STATE_HOME": str(tmp_path), "RADIOLUCENT_FEED_ORTHANC": "http://127.0.0.1:1"}
     log = tmp_path / "log"
@@ -43,6 +48,7 @@ def test_stopped_it_ends_without_a_traceback(tmp_path):
             env=os.environ | settings,
             stdout=file,
             stderr=file,
+            preexec_fn=heed_interrupts,  # noqa: PLW1509
         )
     until = time.monotonic() + 60
     while "cannot be reached" not in log.read_text() and time.monotonic() < until:

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score, jaccard_score
@@ -20,6 +20,7 @@ from training.segmentation.report import Score, SegmentationReport, load_report,
 MASKS = arrays(np.bool_, (3, 6, 5))
 
 
+@settings(deadline=None)
 @given(MASKS, MASKS)
 def test_dice_and_iou_are_scikit_learns(truth, called):
     found = overlap(truth, called)
