@@ -48,7 +48,7 @@ def test_stopped_it_ends_without_a_traceback(tmp_path):
             env=os.environ | settings,
             stdout=file,
             stderr=file,
-            preexec_fn=heed_interrupts,  # noqa: PLW1509
+            preexec_fn=heed_interrupts,
         )
     until = time.monotonic() + 60
     while "cannot be reached" not in log.read_text() and time.monotonic() < until:
