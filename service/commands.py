@@ -11,30 +11,6 @@ from pydantic_settings import SettingsError
 from service.errors import RadiolucentError
 
 
-def run_command(prog: str, run: Callable[[], None]) -> int:
-    """Run a command that can be gone on with.
-
-    Args:
-        prog: its name, as `argparse` has it.
-        run: does it.
-
-    Returns:
-        0 when done, 2 when something is missing or wrong, or it was stopped.
-    """
-    try:
-        run()
-    except Exception as error:
-        message = reason_of(error)
-        if message is None:
-            raise
-    except KeyboardInterrupt:
-        message = "stopped; the same command goes on from here"
-    else:
-        return 0
-    sys.stderr.write(f"{prog}: error: {message}\n")
-    return 2
-
-
 def reason_of(error: Exception) -> str | None:
     """What is wrong, in a line for whoever runs this, without values of settings; None: a fault of ours."""
     match error:
@@ -53,3 +29,32 @@ def unusable(error: ValidationError | SettingsError) -> str:
     if isinstance(error, SettingsError):  # not even JSON; it names the field
         return str(error)
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+
+
+def run_command(
+    prog: str,
+    run: Callable[[], int | None],
+    reason: Callable[[Exception], str | None] = reason_of,
+    stopped: str = "stopped; the same command goes on from here",
+) -> int:
+    """Run a command.
+
+    Args:
+        prog: its name, as `argparse` has it.
+        run: does it, and returns its status, if it has others than 0.
+        reason: what is wrong, in a line; None: a fault of ours, which is raised.
+        stopped: what whoever stops it should know.
+
+    Returns:
+        Its status; 2 when something is missing or wrong, or it was stopped.
+    """
+    try:
+        return run() or 0
+    except Exception as error:
+        message = reason(error)
+        if message is None:
+            raise
+    except KeyboardInterrupt:
+        message = stopped
+    sys.stderr.write(f"{prog}: error: {message}\n")
+    return 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from json import JSONDecodeError
 from tomllib import TOMLDecodeError
@@ -11,30 +10,14 @@ from PIL import UnidentifiedImageError
 from pydantic import ValidationError
 
 from service.commands import reason_of as service_reason
+from service.commands import run_command as run_service_command
 from training.checkpoint import CheckpointError
 from training.datasets.record import DatasetError
 
 
 def run_command(prog: str, run: Callable[[], int]) -> int:
-    """Run a command.
-
-    Args:
-        prog: its name, as `argparse` has it.
-        run: does it, and returns its status.
-
-    Returns:
-        The status; 2 when something is missing or wrong, or it was stopped.
-    """
-    try:
-        return run()
-    except Exception as error:
-        message = reason_of(error)
-        if message is None:
-            raise
-    except KeyboardInterrupt:
-        message = "stopped; what was finished is kept"
-    sys.stderr.write(f"{prog}: error: {message}\n")
-    return 2
+    """Run a command, as `service.commands.run_command` does."""
+    return run_service_command(prog, run, reason_of, "stopped; what was finished is kept")
 
 
 def reason_of(error: Exception) -> str | None:
