@@ -72,10 +72,7 @@ class BoundedEntity(AE):
 
     def shutdown(self) -> None:
         """As `AE.shutdown`, which would abort what has asked for no association yet: its time for that is over."""
-        waiting = "Sta2"  # PS3.8 table 9-10
-        silent: list[Any] = [
-            each for each in self.active_associations if each.dul.state_machine.current_state == waiting
-        ]
+        silent: list[Any] = [each for each in self.active_associations if _is_silent(each)]
         for each in silent:
             each.dul.event_queue.put("Evt18")  # closes the connection
             each.dul.to_user_queue.put(None)
@@ -88,6 +85,11 @@ def _has_room(taken: Sequence[Association], address: str, room: int) -> bool:
     """Whether the host at an address may have one more: it may have half of what the others leave, and one at least."""
     own = sum(each.requestor.address == address for each in taken)
     return own < room - len(taken)
+
+
+def _is_silent(association: Any) -> bool:  # noqa: ANN401 - its state has no type
+    """Whether it is a connection that has asked for nothing; as long as that is new, it is idle (PS3.8 table 9-10)."""
+    return association.requestor.primitive is None and association.dul.state_machine.current_state in ("Sta1", "Sta2")
 
 
 def _is_over(association: Association) -> bool:
