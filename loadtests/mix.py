@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from service.validation import faults_of
+
 SHIPPED = Path(__file__).with_name("mix.toml")
 T = TypeVar("T", bound=BaseModel)
 Format = Literal["png", "dicom"]
@@ -125,10 +127,7 @@ def read_toml(path: Path, model: type[T]) -> T:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileError(f"{path}: {error}") from error
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors()
-        )
-        raise FileError(f"{path}: {faults}") from error
+        raise FileError(f"{path}: {faults_of(error, 'the file')}") from error
 
 
 def read_mix(path: Path = SHIPPED) -> Mix:

@@ -35,6 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from service.errors import BundleDigestMismatch, BundleSchemaMismatch
 from service.types import PreprocessingSpec
+from service.validation import faults_of
 
 SCHEMA_VERSION = 2
 MANIFEST, GRAPH, GOLDEN, CARD = "manifest.json", "model.onnx", "golden.npz", "MODEL_CARD.md"
@@ -318,8 +319,7 @@ def read_manifest(path: Path, schema: type[M]) -> M:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BundleSchemaMismatch(f"bundle {name}: {MANIFEST} is not JSON") from error
     except ValidationError as error:
-        fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise BundleSchemaMismatch(f"bundle {name}: {fields}") from error
+        raise BundleSchemaMismatch(f"bundle {name}: {faults_of(error, MANIFEST)}") from error
     missing = {GRAPH, GOLDEN} - set(manifest.files)
     if missing:
         raise BundleSchemaMismatch(f"bundle {name}: the manifest lists no {', '.join(sorted(missing))}")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from service.errors import RadiolucentError
+from service.validation import faults_of
 
 
 def reason_of(error: Exception) -> str | None:
@@ -28,7 +29,7 @@ def unusable(error: ValidationError | SettingsError) -> str:
     """What is wrong with settings or a file, in a line that names the fields and holds no values: some are secret."""
     if isinstance(error, SettingsError):  # not even JSON; it names the field
         return str(error)
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+    return faults_of(error, error.title)
 
 
 def run_command(

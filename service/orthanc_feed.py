@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.commands import run_command
@@ -29,6 +29,7 @@ from service.instance_file import write_whole
 from service.observability import hashed_uid, logger
 from service.observability.logs import set_up_logs
 from service.site_key import read_site_key
+from service.validation import faults_of
 
 _PAGE = 100  # changes in one answer
 _IDLE_S = 1.0
@@ -79,27 +80,45 @@ class _Waiting:
     failures: int = 0
 
 
+class _Stored(BaseModel):
+    """What outlives the process: the last change read, and the series it and earlier ones were about."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    last: int
+    waiting: list[str]
+
+
 @dataclass(slots=True)
 class _State:
-    """What must outlive the process: the last change read, and the series it and earlier ones were about."""
+    """What is known of Orthanc, and kept in a file."""
 
     last: int = 0
     waiting: dict[str, _Waiting] = field(default_factory=dict[str, _Waiting])
 
     @staticmethod
     def read(file: Path) -> _State:
-        """Raises ValueError where it is damaged: guessing would lose series."""
+        """Raises InvalidParameter where it is damaged: guessing would lose series."""
         if not file.exists():
             return _State()
-        stored: dict[str, Any] = json.loads(file.read_text())
-        return _State(int(stored["last"]), {series: _Waiting(monotonic()) for series in stored["waiting"]})
+        try:
+            stored = _Stored.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise InvalidParameter(
+                f"{file} is damaged ({faults_of(error, 'the whole')}); without it every series is asked about again"
+            ) from None
+        return _State(stored.last, {series: _Waiting(monotonic()) for series in stored.waiting})
 
     def write(self, file: Path) -> None:
-        write_whole(file, json.dumps({"last": self.last, "waiting": sorted(self.waiting)}).encode())
+        write_whole(file, _Stored(last=self.last, waiting=sorted(self.waiting)).model_dump_json().encode())
 
 
 class OrthancFeed:
-    """Reads changes and asks, one step at a time."""
+    """Reads changes and asks, one step at a time.
+
+    Raises:
+        InvalidParameter: what an earlier process left is damaged.
+    """
 
     def __init__(self, settings: FeedSettings, site_key: bytes) -> None:
         self._settings, self._site_key = settings, site_key

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from service.commands import reason_of as service_reason
 from service.commands import run_command as run_service_command
+from service.validation import faults_of
 from training.checkpoint import CheckpointError
 from training.datasets.record import DatasetError
 
@@ -24,14 +25,8 @@ def reason_of(error: Exception) -> str | None:
     """What is wrong, in a line for whoever runs this; None: a fault of ours."""
     match error:
         case ValidationError():
-            return _fields(error)
+            return f"{error.title}: {faults_of(error, 'the whole')}"
         case CheckpointError() | DatasetError() | TOMLDecodeError() | JSONDecodeError() | UnidentifiedImageError():
             return str(error)
         case _:
             return service_reason(error)
-
-
-def _fields(error: ValidationError) -> str:
-    """Every wrong field with its path, on one line."""
-    faults = [f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}" for fault in error.errors()]
-    return f"{error.title}: {'; '.join(faults)}"

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from service.access.keys import KeyRecord, changing, make_key, read_keys
 from service.access.scopes import SCOPES
 from service.errors import AccessError
+from service.validation import faults_of
 
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -61,7 +62,9 @@ def _create(asked: argparse.Namespace) -> None:
     with changing(asked.file) as keys:
         if asked.id in {name for key in keys for name in (key.id, key.holder) if name}:
             raise AccessError("there is a key of this id already, or one that replaces it; see rotate")
-        keys.append(_made(asked.id, asked.scopes, asked.expires, asked.note))
+        key, record = _made(asked.id, asked.scopes, asked.expires, asked.note)
+        keys.append(record)
+    _show(key, record)
 
 
 def _list(asked: argparse.Namespace) -> None:
@@ -84,19 +87,25 @@ def _rotate(asked: argparse.Namespace) -> None:
         ends = datetime.now(UTC).replace(microsecond=0) + asked.overlap
         ends = min(ends, old.expires) if old.expires else ends
         keys[keys.index(old)] = old.model_copy(update={"expires": ends})
-        made = _made(_successor(old.id, {key.id for key in keys}), old.scopes, asked.expires, old.note)
+        successor = _successor(old.id, {key.id for key in keys})
+        key, made = _made(successor, old.scopes, asked.expires, old.note)
         keys.append(made.model_copy(update={"holder": old.held_by}))
+    _show(key, made)
 
 
-def _made(name: str, scopes: tuple[str, ...], lasts: timedelta | None, note: str) -> KeyRecord:
+def _made(name: str, scopes: tuple[str, ...], lasts: timedelta | None, note: str) -> tuple[str, KeyRecord]:
     ends = datetime.now(UTC).replace(microsecond=0) + lasts if lasts else None
     try:
         key, record = make_key(name, scopes, ends, note)  # pyright: ignore[reportArgumentType] - checked by its model
     except ValidationError as error:
-        raise AccessError(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from None
+        raise AccessError(faults_of(error, "the key")) from None
+    return key, record
+
+
+def _show(key: str, record: KeyRecord) -> None:
+    """Once it is stored: a key that is shown works."""
     sys.stderr.write(f"{record.id}: {', '.join(record.scopes)}. Keep it now, it is shown this once:\n")
     sys.stdout.write(f"{key}\n")
-    return record
 
 
 def _find(keys: list[KeyRecord], name: str) -> KeyRecord:

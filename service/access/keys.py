@@ -21,6 +21,7 @@ from service.access.scopes import Scope
 from service.errors import AccessError
 from service.instance_file import write_whole
 from service.observability import logger
+from service.validation import faults_of
 
 PREFIX = "rl_"  # so that scanners of repositories find keys that were committed by mistake
 _LOOK_S = 1.0  # between looks at the file
@@ -98,8 +99,7 @@ def read_keys(file: Path) -> tuple[KeyRecord, ...]:
     try:
         keys = KeyList.model_validate_json(file.read_bytes()).keys
     except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise AccessError(f"the file of keys cannot be used: {where}") from None
+        raise AccessError(f"the file of keys cannot be used: {faults_of(error, 'the whole')}") from None
     if len({key.id for key in keys}) != len(keys):
         raise AccessError("the file of keys cannot be used: two keys have the same id")
     return keys

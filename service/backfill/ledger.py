@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from service.backfill.arrow import Table, compute
 from service.backfill.files import Entry
-from service.errors import RunConflict
+from service.errors import InvalidParameter, RunConflict
 from service.instance_file import sync_folder
 
 _NUMBER = "{:06d}.parquet"
@@ -88,6 +88,9 @@ class Ledger:
             entries: all there is.
             size: images of a shard; an entry of more is a shard by itself.
             told: the number of entries so far.
+
+        Raises:
+            InvalidParameter: there are none; the next run lists again.
         """
         folder = self.folder / "listing"
         shutil.rmtree(folder, ignore_errors=True)
@@ -97,6 +100,8 @@ class Ledger:
             replace(listing_file(self.folder, shards), _parquet(pa.table({"key": [entry.key for entry in shard]})))
             shards, count, images = shards + 1, count + len(shard), images + sum(entry.images for entry in shard)
             told(count)
+        if not count:
+            raise InvalidParameter("the source holds nothing that could be explained")
         made = Listing(shards, count, images)
         replace(self.folder / "listing.json", json.dumps(asdict(made)).encode())
         return made

@@ -153,6 +153,9 @@ def _progress(store: StudyStore, arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     for study in [store.study(arguments.study)] if arguments.study else store.studies():
+        if study.opened is None:
+            _say(f"{study.plan.name}: not open, {len(store.case_codes(study))} cases so far; `create` goes on with it")
+            continue
         table = Table("reader", "answered", "of", "state", "last answer", title=study.plan.name)
         for row in _states(store, study):
             table.add_row(*row)

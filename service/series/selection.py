@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from service.errors import RulesError
 from service.images.tags import sop_class_name, sop_class_uid
 from service.series.reading import Series
+from service.validation import faults_of
 
 SHIPPED_RULES = Path(__file__).with_name("rules.toml")
 _MOST_GROUPS, _MOST_REPEATS, _LONGEST_PATTERN = 4, 4, 200
@@ -151,8 +152,7 @@ def _rule(number: int, entry: object) -> Rule:
     except ValidationError as error:
         name = entry.get("name") if isinstance(entry, dict) else None
         title = f"rule {number} ({name})" if isinstance(name, str) else f"rule {number}"
-        faults = [f"{'.'.join(map(str, e['loc'])) or 'rule'}: {e['msg']}" for e in error.errors()]
-        raise RulesError(f"{title}: {'; '.join(faults)}") from error
+        raise RulesError(f"{title}: {faults_of(error, 'rule')}") from error
 
 
 def select(series: Series, rules: Collection[Rule]) -> Selection:

@@ -21,7 +21,7 @@ from pydicom import dcmread
 
 from service.dicomweb.archives import Archive
 from service.dicomweb.client import store_instances
-from service.errors import RemoteUnavailable
+from service.errors import InvalidParameter, RemoteUnavailable
 from service.orthanc_feed import FeedSettings, OrthancFeed
 from tests.dicom_writers import classic_mr, ophthalmic_tomography, saved
 
@@ -255,7 +255,7 @@ def test_another_orthanc_is_read_from_its_start(orthanc, listener, feed, tmp_pat
 def test_a_damaged_memory_is_an_error_and_not_a_new_start(orthanc, listener, tmp_path):
     state = tmp_path / "feed.json"
     state.write_text('{"last": 3')
-    with pytest.raises(ValueError):
+    with pytest.raises(InvalidParameter, match=r"feed\.json is damaged"):
         OrthancFeed(settings_of(orthanc, listener, state), KEY)
 
 

@@ -33,6 +33,19 @@ def test_a_setting_that_cannot_be_used_is_one_line(name, value, tmp_path, monkey
     assert complained.count("\n") == 1
 
 
+@pytest.mark.parametrize("content", ['{"last": 3', '{"last": 3}', '{"last": "a", "waiting": []}', ""])
+def test_a_damaged_memory_is_one_line_and_stays_as_it_is(content, tmp_path, monkeypatch, capsys):
+    state = tmp_path / "feed.json"
+    state.write_text(content)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("RADIOLUCENT_FEED_STATE", str(state))
+    assert main([]) == 2
+    complained = capsys.readouterr().err
+    assert f"{state} is damaged" in complained
+    assert complained.count("\n") == 1
+    assert state.read_text() == content
+
+
 def heed_interrupts() -> None:
     """What a shell starts in the background ignores them, and so would the feed."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,17 @@ def test_a_key_is_shown_once_and_kept_as_a_digest(file, capsys):
     assert listed.startswith("pacs  predict,metrics")
     assert "ward 3" in listed
     assert record.sha256 not in listed
+
+
+def test_a_key_that_could_not_be_stored_is_not_shown(file, capsys, monkeypatch):
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("service.access.keys.write_whole", full)
+    assert main(["create", str(file)]) == 2
+    told = capsys.readouterr()
+    assert "No space left" in told.err
+    assert "rl_" not in told.out + told.err
 
 
 def test_no_two_keys_are_alike(file, capsys):

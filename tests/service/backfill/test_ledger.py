@@ -6,7 +6,7 @@ import pytest
 
 from service.backfill.files import Entry
 from service.backfill.ledger import Ledger, Listing, keys_of
-from service.errors import RunConflict
+from service.errors import InvalidParameter, RunConflict
 
 ASKED = {"model": "bright", "method": "gradcam"}
 
@@ -53,6 +53,15 @@ def test_a_listing_that_broke_off_is_begun_anew(tmp_path):
     assert ledger.listing is None
     ledger.list_entries(entries(2), 1, ignore)
     assert sorted(path.name for path in (tmp_path / "listing").iterdir()) == ["000000.parquet", "000001.parquet"]
+    ledger.close()
+
+
+def test_a_source_without_anything_is_an_error_and_is_listed_again(tmp_path):
+    ledger = Ledger(tmp_path, ASKED)
+    with pytest.raises(InvalidParameter, match="nothing"):
+        ledger.list_entries([], 4, ignore)
+    assert ledger.listing is None
+    assert ledger.list_entries(entries(2), 4, ignore).entries == 2
     ledger.close()
 
 

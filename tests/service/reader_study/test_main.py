@@ -74,6 +74,16 @@ def test_from_a_folder_to_an_export(tmp_path, settings, capsys):
     assert main(["progress", "pilot"]) == 2
 
 
+def test_a_study_that_was_not_finished_says_so(tmp_path, settings, capsys):
+    folder = write_folder(tmp_path / "pilot")
+    case = folder / "john-doe-4.png"
+    content = case.read_bytes()
+    case.write_bytes(content[:100])
+    assert main(create(folder)) == 2
+    assert main(["progress"]) == 0
+    assert "pilot: not open, 4 cases so far" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

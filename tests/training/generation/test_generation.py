@@ -9,7 +9,7 @@ import torch
 import training.generation.loop as loop
 from service.types import PreprocessingSpec
 from training.augment import Augmentation
-from training.checkpoint import load_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint
 from training.config import DataConfig
 from training.datasets.prepared import Prepared
 from training.generation.classifier import Labelled, features, predict, train_classifier
@@ -84,6 +84,16 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     assert made.shape == (3, 16, 16)
     assert (made == generate(generator, labels, 5)).all()
     assert (made != generate(generator, labels, 6)).any()
+
+
+def test_another_configuration_does_not_go_on_with_a_run(tmp_path):
+    config = small_config(tmp_path, epochs=1, epoch_images=16)
+    last = train(config, sides(16, 0), tmp_path, fabric=make_fabric("1"))
+    before = last.read_bytes()
+    other = config.model_copy(update={"seed": config.seed + 1})
+    with pytest.raises(CheckpointError, match="another configuration"):
+        train(other, sides(16, 0), tmp_path, fabric=make_fabric("1"))
+    assert last.read_bytes() == before
 
 
 def test_the_generator_learns_what_its_classes_look_like(tmp_path):

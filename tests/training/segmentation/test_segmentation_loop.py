@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 import training.segmentation.loop as loop
 from service.types import PreprocessingSpec
-from training.checkpoint import load_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint
 from training.config import DataConfig, StageConfig
 from training.datasets.prepared import Prepared
 from training.loop import make_fabric
@@ -76,6 +76,16 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     for name, tensor in one["averaged"].items():
         assert torch.equal(tensor, other["averaged"][name]), name
     assert (tmp_path / "broken" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+
+
+def test_another_configuration_does_not_go_on_with_a_run(tmp_path):
+    config = small_config(tmp_path, stages=(StageConfig(size=16, epochs=1),))
+    last = train(config, spots(16, 0), spots(8, 1), tmp_path, fabric=make_fabric("1"))
+    before = last.read_bytes()
+    other = config.model_copy(update={"seed": config.seed + 1})
+    with pytest.raises(CheckpointError, match="another configuration"):
+        train(other, spots(16, 0), spots(8, 1), tmp_path, fabric=make_fabric("1"))
+    assert last.read_bytes() == before
 
 
 def test_it_learns_to_outline(tmp_path):
