@@ -5,18 +5,15 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.bundle import CodedConcept, Kind, Label
+from service.validation import Strict
 
 SHIPPED = Path(__file__).parent / "descriptions"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FindingDescription(_Strict):
+class FindingDescription(Strict):
     """A finding, and the name of the report's operating point that decides whether it is present."""
 
     name: str
@@ -25,7 +22,7 @@ class FindingDescription(_Strict):
     operating_point: str
 
 
-class Description(_Strict):
+class Description(Strict):
     """One model in words. `labels` must name the checkpoint's classes; their order there is the graph's."""
 
     id: str

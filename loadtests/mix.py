@@ -6,9 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from service.validation import faults_of
+from service.validation import Strict, faults_of
 
 SHIPPED = Path(__file__).with_name("mix.toml")
 T = TypeVar("T", bound=BaseModel)
@@ -31,11 +31,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Methods = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Kind(_Strict):
+class Kind(Strict):
     """What all kinds of users have: their `weight` among the others, seconds of thinking after an answer."""
 
     weight: int = Field(ge=1)
@@ -88,7 +84,7 @@ class BadInput(Kind):
     """What must be refused."""
 
 
-class Mix(_Strict):
+class Mix(Strict):
     """All kinds of users; a kind that is None does not come."""
 
     reading_room: ReadingRoom | None = None

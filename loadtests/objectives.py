@@ -7,24 +7,23 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from loadtests.mix import read_toml
 from loadtests.samples import Sample, by_operation, duration, quantile, steady
+from service.validation import Strict
 
 SHIPPED = Path(__file__).with_name("objectives.toml")
 GOOD = ("answered", "refused")
 
 
-class Latency(BaseModel):
+class Latency(Strict):
     """Milliseconds that 50, 95 and 99 % of an operation's requests may take at most; None is not judged.
 
     Attributes:
         least: requests that must have been made.
         per_image: whether a request's latency is divided by its images.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     p50_ms: float | None = Field(default=None, gt=0)
     p95_ms: float | None = Field(default=None, gt=0)
@@ -48,10 +47,8 @@ class Latency(BaseModel):
         return {share: limit for share, limit in named.items() if limit is not None}
 
 
-class Objectives(BaseModel):
+class Objectives(Strict):
     """What a run must reach; `wrong` and `shed` are shares of all requests, 0..1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     warm_up_s: float = Field(default=5.0, ge=0)
     least_requests: int = Field(default=100, ge=1)

@@ -16,12 +16,12 @@ from service.answers import maps_file
 from service.case_routes import add_case_routes
 from service.composing import Wish
 from service.documentation import add_documentation
-from service.edge import Guard, on_http, on_invalid
+from service.edge import Guard
 from service.errors import InvalidParameter
 from service.examples import EXPLAIN_EXAMPLE, PREDICT_EXAMPLE
 from service.explainers import offered
 from service.explainers.base import Options
-from service.forms import FORM, PROBLEM, PROBLEMS, DeadlineField, ExplainForm, ImagesForm, pipeline_of, read_uploads
+from service.forms import FORM, DeadlineField, ExplainForm, ImagesForm, pipeline_of, read_uploads
 from service.jobs.routes import add_job_routes
 from service.jobs.store import JobStore
 from service.jobs.worker import JobWorker
@@ -30,6 +30,7 @@ from service.observability.stages import observe_received, stage
 from service.page_routes import add_page_routes
 from service.parameters import check_parameters, note_parameters
 from service.pipeline import PREDICT
+from service.problems import PROBLEM, PROBLEMS, on_http, on_invalid
 from service.reader_study.readings import ReadingStore
 from service.reader_study.routes import add_reader_study_routes
 from service.reader_study.rows import open_database

@@ -31,11 +31,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from service.errors import BundleDigestMismatch, BundleSchemaMismatch
 from service.types import PreprocessingSpec
-from service.validation import faults_of
+from service.validation import Strict, faults_of
 
 SCHEMA_VERSION = 2
 MANIFEST, GRAPH, GOLDEN, CARD = "manifest.json", "model.onnx", "golden.npz", "MODEL_CARD.md"
@@ -44,11 +44,7 @@ Reduced = Literal["int8", "fp16"]  # precisions that a bundle may have besides f
 _PIECE = 2**24  # bytes read at once: after each a thread waits for Python's lock, 5 ms where others hold it
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CodedConcept(_Schema):
+class CodedConcept(Strict):
     """A concept of a terminology, as DICOM codes it (PS3.3 8.8): SCT is SNOMED CT, RADLEX is RadLex, DCM is DICOM."""
 
     scheme: Literal["SCT", "RADLEX", "DCM"]
@@ -56,14 +52,14 @@ class CodedConcept(_Schema):
     meaning: str
 
 
-class OperatingPoint(_Schema):
+class OperatingPoint(Strict):
     """A finding is called present when its calibrated probability reaches `threshold`; `chosen_by` says why there."""
 
     threshold: float = Field(ge=0, le=1)
     chosen_by: str
 
 
-class Label(_Schema):
+class Label(Strict):
     """One output class. `healthy` marks the class of images that show none of the findings."""
 
     name: str
@@ -72,7 +68,7 @@ class Label(_Schema):
     healthy: bool = False
 
 
-class Finding(_Schema):
+class Finding(Strict):
     """Something reported besides the label: present with the summed probability of some labels."""
 
     name: str
@@ -82,7 +78,7 @@ class Finding(_Schema):
     operating_point: OperatingPoint
 
 
-class Kind(_Schema):
+class Kind(Strict):
     """What images the model is for. An image of another kind is answered with a warning.
 
     `modalities` are values of DICOM Modality (0008,0060); `largest_colour` is the highest mean spread between
@@ -95,7 +91,7 @@ class Kind(_Schema):
     largest_colour: float = 0.04
 
 
-class Graph(_Schema):
+class Graph(Strict):
     """The ONNX graph. `cam` says what the output equals: with `class_activation`, mean(cam) + bias = logit, exactly.
 
     `outputs` are the others that it has.
@@ -110,7 +106,7 @@ class Graph(_Schema):
     bias: tuple[float, ...] | None
 
 
-class Estimate(_Schema):
+class Estimate(Strict):
     """A measured value with its 95 % confidence interval (None where none was computed)."""
 
     value: float
@@ -118,7 +114,7 @@ class Estimate(_Schema):
     high: float | None = None
 
 
-class Explanation(_Schema):
+class Explanation(Strict):
     """A method that the bundle can explain with.
 
     `exact` methods compute their definition to rounding error. `quality` is how good the maps were found to be
@@ -132,7 +128,7 @@ class Explanation(_Schema):
     quality: dict[str, Estimate] = Field(default_factory=dict)
 
 
-class Profile(_Schema):
+class Profile(Strict):
     """A cheaper graph, and what it was measured to change on the test part, against the full one.
 
     `measured_on` is the provider that it ran on there: a CPU computes float16 in float32 and only rounds between.
@@ -146,7 +142,7 @@ class Profile(_Schema):
     measured_on: Literal["cpu", "cuda"] = "cpu"
 
 
-class Evaluation(_Schema):
+class Evaluation(Strict):
     """Measured on a part that no choice looked at. `half_precision` is what storing half-precision weights changed."""
 
     part: str
@@ -160,7 +156,7 @@ class Evaluation(_Schema):
     shortcut: dict[str, Estimate]
 
 
-class ParityCheck(_Schema):
+class ParityCheck(Strict):
     """The largest deviation found by one of the exporter's checks, and the largest that it allows."""
 
     check: str
@@ -169,7 +165,7 @@ class ParityCheck(_Schema):
     images: int
 
 
-class Provenance(_Schema):
+class Provenance(Strict):
     """Where the weights come from."""
 
     network: str
@@ -182,7 +178,7 @@ class Provenance(_Schema):
     epochs: int
 
 
-class SeriesPooling(_Schema):
+class SeriesPooling(Strict):
     """How slices become the answer for their series (the formula is in `service.series.pooling`), and how good it was.
 
     `strongest` slices are averaged; `scale` and `offset` (logits) calibrate the mean. `fitted_on` says what a series
@@ -201,7 +197,7 @@ class SeriesPooling(_Schema):
     date: str = ""
 
 
-class Described(_Schema):
+class Described(Strict):
     """What the manifests of all tasks say."""
 
     schema_version: Literal[2] = SCHEMA_VERSION

@@ -13,12 +13,14 @@ from starlette.responses import Response
 from service.access.audit import note_file, note_model
 from service.composing import Wish
 from service.errors import InvalidParameter, ModelFailed, UnknownTarget
-from service.forms import FORM, PROBLEMS, ModelField, Strict, WishForm, pipeline_of
+from service.forms import FORM, ModelField, WishForm, pipeline_of
 from service.frames import FramesAnswer, frames_answer
 from service.images.reading import read_frames
+from service.problems import PROBLEMS
 from service.room import Share
 from service.schemas import ImageFailure
 from service.uploads import Upload, budget_of
+from service.validation import Strict
 
 _ONE_FILE = "One file: PNG, JPEG or DICOM."
 

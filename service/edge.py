@@ -1,4 +1,4 @@
-"""What stands around the routes: who may ask, a limit for every request, and one error body for all that goes wrong."""
+"""What stands around the routes: who may ask, a limit for every request, a problem for what escapes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import asyncio
 import re
 import uuid
 from contextlib import AbstractContextManager, nullcontext
-from http import HTTPStatus
-from math import ceil
 from time import perf_counter
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.gate import Gate
@@ -25,29 +20,17 @@ from service.database import is_storage_full
 from service.errors import (
     AnswerTooLate,
     CompressedBody,
-    InvalidParameter,
-    Overloaded,
     RadiolucentError,
-    StorageFull,
     TooLarge,
-    TooManyRequests,
     UploadTooSlow,
 )
-from service.forms import DEADLINE_HEADER, PROBLEM
-from service.observability import ERRORS, logger
+from service.forms import DEADLINE_HEADER
+from service.observability import logger
 from service.pipeline import Pipeline
+from service.problems import problem_of, storage_full, with_problems
 from service.safe_headers import with_safe_headers
-from service.schemas import Problem, Readiness
+from service.schemas import Readiness
 
-_HEADERS = {
-    401: {"WWW-Authenticate": "Bearer"},
-    408: {"Connection": "close"},
-    413: {"Connection": "close"},
-    415: {"Accept-Encoding": "identity"},
-    504: {"Connection": "close"},
-    503: {"Retry-After": "30"},
-    507: {"Retry-After": "60"},
-}
 # What pages of other sites may send and see beyond what browsers let them anyway.
 _ASKED = ("Authorization", "Content-Type", "X-Request-ID", DEADLINE_HEADER, "traceparent", "tracestate")
 _ANSWERED = (
@@ -64,64 +47,7 @@ _OURS = "the fault is ours; the log has more under this request id"
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 _COMPUTED = _AT_ONCE | {"/v1/frames", "/v1/report", "/v1/studies"}  # for the caller alone
 _UPLOADS = _COMPUTED | {"/v1/explanations"}
-_MOST_NAMED, _LONGEST_NAME = 16, 64  # fields, and characters of each: names that we do not know are the caller's
 _MAX_JSON = 2**16  # bytes of any other body: it is parsed on the event loop
-_BROWSER = {"WWW-Authenticate": 'Basic realm="Radiolucent: a key as the password", charset="UTF-8"'}
-
-
-def _problem(error: RadiolucentError, request_id: str, *, browsable: bool = False) -> Response:
-    ERRORS.labels(error.kind).inc()
-    headers = _BROWSER if browsable and error.status == 401 else _HEADERS.get(error.status, {})
-    if isinstance(error, Overloaded | TooManyRequests):
-        headers = {"Retry-After": str(max(1, ceil(error.retry_after)))}
-    body = Problem.of(error, request_id).model_dump_json()
-    return Response(body, status_code=error.status, media_type=PROBLEM, headers=headers)
-
-
-def _full() -> StorageFull:
-    return StorageFull("nothing of the request was stored; try again later")
-
-
-async def on_invalid(request: Request, error: Exception) -> Response:
-    """Names the fields and what is wrong with them, never what they held."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone
-    errors = error.errors()
-    named = [
-        f"{'.'.join(str(part)[:_LONGEST_NAME] for part in e['loc'][1:])}: {e['msg']}" for e in errors[:_MOST_NAMED]
-    ]
-    if len(errors) > _MOST_NAMED:
-        named.append(f"and {len(errors) - _MOST_NAMED} more")
-    return _problem(InvalidParameter("; ".join(named)), request.state.request_id)
-
-
-async def on_http(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals; a body that found no room on the disk is one as well."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
-    if error.__cause__ is not None and is_storage_full(error.__cause__):
-        return _problem(_full(), request.state.request_id)
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        error = HTTPException(error.status_code, error.detail, {"Allow": _allowed(request)})
-    return _http_problem(error, request.state.request_id)
-
-
-def _allowed(request: Request) -> str:
-    """All methods of a path; Starlette names those of its first route."""
-    routes = [one for one in request.app.routes if isinstance(one, Route)]
-    methods = {method for one in routes if one.path_regex.match(request.url.path) for method in one.methods or ()}
-    return ", ".join(sorted(methods))
-
-
-def _http_problem(error: HTTPException, request_id: str) -> Response:
-    """Starlette's own refusals (no such route, method not allowed, a broken multipart body) as problems."""
-    ERRORS.labels("http").inc()
-    problem = Problem(
-        type="about:blank",
-        title=HTTPStatus(error.status_code).phrase,
-        status=error.status_code,
-        detail=str(error.detail),
-        request_id=request_id,
-    )
-    return Response(problem.model_dump_json(), status_code=error.status_code, media_type=PROBLEM, headers=error.headers)
 
 
 class _Exchange:
@@ -202,12 +128,12 @@ class Guard:
                 async with asyncio.timeout(settings.answer_s) as exchange.patience:
                     await self.app(scope, exchange.receive, exchange.send)
         except RadiolucentError as error:
-            await _problem(error, request_id)(scope, receive, send)
+            await problem_of(error, request_id)(scope, receive, send)
         except Exception as error:
             logger.exception("request %s failed", request_id)
             if exchange.answered:
                 raise
-            await _problem(_fault(error, exchange), request_id)(scope, receive, send)
+            await problem_of(_fault(error, exchange), request_id)(scope, receive, send)
 
 
 def _while_needed(scope: Scope) -> AbstractContextManager[None]:
@@ -219,7 +145,7 @@ def _while_needed(scope: Scope) -> AbstractContextManager[None]:
 def _fault(error: Exception, exchange: _Exchange) -> RadiolucentError:
     if exchange.patience is not None and exchange.patience.expired():
         return AnswerTooLate("nothing was answered within the service's limit; ask for less, or for a job")
-    return _full() if is_storage_full(error) else RadiolucentError(_OURS)
+    return storage_full() if is_storage_full(error) else RadiolucentError(_OURS)
 
 
 class Edge:
@@ -268,7 +194,7 @@ class Edge:
         try:
             await gate.admit(scope, visit, route)
         except RadiolucentError as error:
-            await _problem(error, request_id, browsable=route.browsable)(scope, receive, send)
+            await problem_of(error, request_id, browsable=route.browsable)(scope, receive, send)
         else:
             if scope["method"] == "HEAD":  # as GET (RFC 9110 9.3.2), which routes know alone; the server sends no body
                 asked = {**scope, "method": "GET"}
@@ -289,23 +215,4 @@ class Edge:
             await self.api(scope, receive, send)  # sooner
         else:
             app = self.api if scope["path"] == "/" else self.app  # BentoML's page there asks other hosts for scripts
-            await app(scope, receive, _with_problems(scope, receive, send))
-
-
-def _with_problems(scope: Scope, receive: Receive, send: Send) -> Send:
-    """A `send` that answers with a problem where the wrapped application refuses in plain text."""
-    replaced = False
-
-    async def replacing(message: Message) -> None:
-        nonlocal replaced
-        if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
-            headers = Headers(raw=message["headers"])
-            if headers.get("content-type", "").startswith("text/plain"):
-                replaced = True
-                kept = {name: headers[name] for name in ("Allow", "Content-Range") if name in headers}
-                refusal = HTTPException(message["status"], headers=kept)
-                await _http_problem(refusal, scope["state"]["request_id"])(scope, receive, send)
-        if not replaced:
-            await send(message)
-
-    return replacing
+            await app(scope, receive, with_problems(scope, receive, send))

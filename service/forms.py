@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Form, Header, Request, UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.access.audit import note_file, note_model
 from service.composing import Wish
@@ -16,42 +16,13 @@ from service.explainers.base import Baseline, Options
 from service.pipeline import Pipeline
 from service.types import Encoding, Picture
 from service.uploads import Upload
+from service.validation import Strict
 
-PROBLEM = "application/problem+json"
 DEADLINE_HEADER = "X-Deadline-Ms"
-
-
-def problem(title: str) -> dict[str, object]:
-    """A problem, as a route declares it; with `model` FastAPI would promise application/json."""
-    return {"description": title, "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-
-
-PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: problem(title)
-    for status, title in {
-        400: "The request cannot be understood",
-        404: "No such model",
-        408: "The body stands still",
-        413: "Too many or too large files",
-        415: "The body is compressed",
-        422: "A parameter is not valid",
-        500: "Our fault; the log has the same request id",
-        503: "Too much is waiting",
-        504: "The answer would come after the deadline",
-        507: "No room to store this",
-    }.items()
-}
-
 ModelField = Annotated[
     str, Field(description="Bundle id, as GET /v1/models lists it.", examples=["brain-mri-resnet50"])
 ]
 FORM = Form(media_type="multipart/form-data")
-
-
-class Strict(BaseModel):
-    """A form that refuses fields that it does not have: a misspelt one would be passed over in silence."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class ImagesForm(Strict):

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.commands import run_command
@@ -29,7 +29,7 @@ from service.instance_file import write_whole
 from service.observability import hashed_uid, logger
 from service.observability.logs import set_up_logs
 from service.site_key import read_site_key
-from service.validation import faults_of
+from service.validation import Strict, faults_of
 
 _PAGE = 100  # changes in one answer
 _IDLE_S = 1.0
@@ -80,10 +80,8 @@ class _Waiting:
     failures: int = 0
 
 
-class _Stored(BaseModel):
+class _Stored(Strict):
     """What outlives the process: the last change read, and the series it and earlier ones were about."""
-
-    model_config = ConfigDict(extra="forbid")
 
     last: int
     waiting: list[str]

@@ -30,7 +30,7 @@ def note_parameters(api: FastAPI) -> None:
 
 
 async def check_parameters(request: Request) -> None:
-    """What every route of the API's document depends on; fields that a form does not have, it refuses (`forms.Strict`).
+    """What every route of the API's document depends on; fields that a form does not have, it refuses (`Strict`).
 
     Raises:
         InvalidParameter: a parameter of the query that the route does not have, or one of query or form that comes

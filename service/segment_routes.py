@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from service.checking import check_count
 from service.examples import SEGMENT_EXAMPLE
-from service.forms import FORM, PROBLEMS, DeadlineField, ImagesForm, pipeline_of, read_uploads
+from service.forms import FORM, DeadlineField, ImagesForm, pipeline_of, read_uploads
 from service.observability.stages import observe_received, stage
+from service.problems import PROBLEMS
 from service.schemas import SegmentationResult
 from service.segmentation import METHOD, segment
 

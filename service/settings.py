@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from service.access.settings import PREFIX, AccessSettings
 from service.dicom_results.options import DEFAULT_KINDS, Kind, Options
 from service.dicomweb.archives import Archive
+from service.validation import Strict
 
 _OTHERS = (
     "FEED_",
@@ -24,7 +25,7 @@ SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 _TITLE = r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"  # PS3.5 6.2, AE: no backslash, no control characters
 
 
-class ScpWish(BaseModel):
+class ScpWish(Strict):
     """What is asked of every series that comes by C-STORE.
 
     Attributes:
@@ -34,15 +35,13 @@ class ScpWish(BaseModel):
         kinds: DICOM objects to make, as a list; those of `RADIOLUCENT_RESULTS` where left out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: str = ""
     method: str = ""
     target: str = "predicted"
     kinds: tuple[Kind, ...] | None = None
 
 
-class ScpSettings(BaseModel):
+class ScpSettings(Strict):
     """The C-STORE SCP.
 
     Attributes:
@@ -66,8 +65,6 @@ class ScpSettings(BaseModel):
         target: archive that the results are stored to, by its name; needed where `enabled`.
         options: what is asked of the series; see `ScpWish`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = False
     host: str = "127.0.0.1"

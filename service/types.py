@@ -13,13 +13,15 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from service.validation import Strict
 
 Grey8 = NDArray[np.uint8]
 Float = NDArray[np.float32]
 
 
-class PreprocessingSpec(BaseModel):
+class PreprocessingSpec(Strict):
     """How a frame becomes model input; it travels with the model in its manifest.
 
     `field_of_view` names what is cropped to: `head` (the largest bright object), `scan` (the frame
@@ -28,8 +30,6 @@ class PreprocessingSpec(BaseModel):
     are mapped to 0 and 255. The crop is widened by `margin` (a fraction of its longer side), padded to
     a square with black and resampled to `size` x `size`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     field_of_view: Literal["head", "scan", "frame"]
     window: tuple[float, float] = Field(default=(0.5, 99.5))

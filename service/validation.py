@@ -1,12 +1,18 @@
-"""What is wrong with something from outside, told without its values: some are secret, some are a patient's."""
+"""What comes from outside or from a file: models that take nothing but what they name, and how a fault is told."""
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Strict(BaseModel):
+    """A value that does not change. Fields that it does not have are refused: a misspelt one would say nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def faults_of(error: ValidationError, whole: str) -> str:
-    """Every field that is wrong, and how, on one line.
+    """Every field that is wrong, and how, on one line, without its value: some are secret, some are a patient's.
 
     Args:
         error: of a model.

@@ -8,20 +8,19 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from service.validation import Strict
 
-class Augmentation(BaseModel):
+
+class Augmentation(Strict):
     """Strengths; a value of zero switches a step off.
 
     `rotation` in degrees; `shift` as a share of the side; `scale` lowest and highest zoom; `flip`,
     `coarsen` and `registration` are probabilities; `contrast` and `gamma` are the half-widths of the log2 of their
     factor; `noise` is the largest standard deviation in grey values.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rotation: float = 12.0
     shift: float = 0.06

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+
+from service.validation import Strict
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
 
 
-class Estimate(BaseModel):
+class Estimate(Strict):
     """A measured value and its 95 % confidence interval."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
     low: float

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from service.validation import Strict
 from training.bootstrap import Array, Estimate, Resamples, estimate
 
 BINS = 15
@@ -20,10 +20,8 @@ TEMPERATURES = (0.05, 20.0)  # beyond these a temperature says that the validati
 _BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 
 
-class ReliabilityBin(BaseModel):
+class ReliabilityBin(Strict):
     """Images whose largest probability lies in `low` to `high`: its mean, and the share that was classified right."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float
     high: float

@@ -10,8 +10,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
+from service.validation import Strict
 from training.bootstrap import Estimate
 from training.datasets.record import DatasetError
 from training.files import write_atomically
@@ -36,11 +35,7 @@ METRICS = {
 }
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Figure(_Schema):
+class Figure(Strict):
     """A figure of the study: `value` in the unit of ours (a share, not per cent), and where it is written.
 
     `note` says in what it is not the same as ours.
@@ -53,7 +48,7 @@ class Figure(_Schema):
     note: str = ""
 
 
-class Figures(_Schema):
+class Figures(Strict):
     """The file with the study's figures."""
 
     figure: tuple[Figure, ...] = ()

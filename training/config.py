@@ -6,18 +6,15 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from service.types import PreprocessingSpec
+from service.validation import Strict
 from training.augment import Augmentation
 from training.models import NETWORKS
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """An adapter of `training.datasets.ADAPTERS`, its options, and the split file (made where it is missing)."""
 
     adapter: str
@@ -26,14 +23,14 @@ class DataConfig(_Strict):
     split_seed: int = 0
 
 
-class StageConfig(_Strict):
+class StageConfig(Strict):
     """`epochs` at one input size in pixels; small first, because early epochs need no detail."""
 
     size: int
     epochs: int
 
 
-class TeacherConfig(_Strict):
+class TeacherConfig(Strict):
     """A trained checkpoint that the student also learns from.
 
     `weight` is the share of its softened probabilities in the label loss (Hinton et al., 2015); `feature_weight` weighs
@@ -52,7 +49,7 @@ class TeacherConfig(_Strict):
     blend: float = Field(default=0.0, ge=0, le=1)
 
 
-class TrainConfig(_Strict):
+class TrainConfig(Strict):
     """One run.
 
     `healthy` names the classes whose images hold no lesion, so that their lesion mask is known to be empty.

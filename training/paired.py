@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
+from service.validation import Strict
 from training.bootstrap import Estimate, Resamples, draw, estimate
 from training.datasets.record import DatasetError
 from training.delong import AreaComparison, compare_areas
@@ -43,15 +43,13 @@ class Predictions:
     scores: Array | None
 
 
-class Comparison(BaseModel):
+class Comparison(Strict):
     """First less second, on `cases` cases in `groups` groups. None where a test does not apply or cannot be made.
 
     `accuracy` and `auroc` are differences with intervals from resampled groups; `score` is the paired comparison of
     `scored` (the Brier score, of which less is better, or the files' own score), and `by_group` that of its group
     means.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cases: int
     groups: int

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from service.validation import Strict
 from training.bootstrap import Estimate
 from training.calibration import ReliabilityBin
 from training.files import write_atomically
@@ -17,11 +18,7 @@ SCHEMA_VERSION = 1
 JSON, MARKDOWN = "report.json", "report.md"
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class OperatingPoint(_Schema):
+class OperatingPoint(Strict):
     """How a finding (any class that is not healthy) is called, and what comes of it on the reported part.
 
     Called where the calibrated probability of the finding reaches `threshold`; None stands for the most probable class.
@@ -33,7 +30,7 @@ class OperatingPoint(_Schema):
     measured: dict[str, Estimate]
 
 
-class Machine(_Schema):
+class Machine(Strict):
     """Where the numbers were computed, and with what: versions by package."""
 
     processor: str
@@ -41,7 +38,7 @@ class Machine(_Schema):
     versions: dict[str, str]
 
 
-class Report(_Schema):
+class Report(Strict):
     """One evaluation of one checkpoint on one part of a dataset.
 
     `metrics`, `localisation` and `shortcut` map stable names to estimates; `counts` says on how many images those of

@@ -15,19 +15,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, time
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from service.access.scopes import Scope
 from service.errors import AccessError
 from service.instance_file import write_whole
 from service.observability import logger
-from service.validation import faults_of
+from service.validation import Strict, faults_of
 
 PREFIX = "rl_"  # so that scanners of repositories find keys that were committed by mistake
 _LOOK_S = 1.0  # between looks at the file
 
 
-class KeyRecord(BaseModel):
+class KeyRecord(Strict):
     """What is kept of a key.
 
     Attributes:
@@ -39,8 +39,6 @@ class KeyRecord(BaseModel):
         note: what it is for.
         holder: the id of the key that this one replaces, or that one replaced: jobs are the holder's; empty: its own.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -60,10 +58,8 @@ class KeyRecord(BaseModel):
         return self.expires is None or now < self.expires.timestamp()
 
 
-class KeyList(BaseModel):
+class KeyList(Strict):
     """The file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     keys: tuple[KeyRecord, ...] = ()
 

@@ -12,11 +12,12 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from service.access.scopes import SCOPES, Scope
 from service.errors import IdentityUnavailable, Unauthenticated
 from service.observability import logger
+from service.validation import Strict
 
 if TYPE_CHECKING:
     from joserfc.jwk import KeySet
@@ -30,7 +31,7 @@ _RECHECK_S = 300.0  # after which a remembered token's signature is checked agai
 _DISCOVERY = "/.well-known/openid-configuration"
 
 
-class Oidc(BaseModel):
+class Oidc(Strict):
     """An OpenID provider.
 
     Attributes:
@@ -46,8 +47,6 @@ class Oidc(BaseModel):
         refresh_s: seconds for which its keys are kept; a token with an unknown key has them fetched anew before.
         retry_s: seconds between tries.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     issuer: str
     audience: str = Field(min_length=1)

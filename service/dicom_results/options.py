@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from service.validation import Strict
 
 Kind = Literal["report", "parametric_map", "segmentation", "secondary_capture", "presentation"]
 KINDS: tuple[Kind, ...] = ("parametric_map", "segmentation", "secondary_capture", "presentation", "report")
@@ -14,7 +16,7 @@ DEFAULT_KINDS: tuple[Kind, ...] = ("parametric_map", "secondary_capture", "repor
 """What common viewers display; `docs/dicom-results.md` says why."""
 
 
-class Options(BaseModel):
+class Options(Strict):
     """How the objects are made; another choice gives other UIDs.
 
     Attributes:
@@ -23,8 +25,6 @@ class Options(BaseModel):
             it; dciodvfy reports that as an error.
         opacity: of the map's colours over the source, in the presentation state.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     segment_from: float = Field(default=0.5, gt=0, le=1)
     color_range: bool = False

@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from service.errors import RemoteUnavailable, UnknownSource
+from service.validation import Strict
 
 if TYPE_CHECKING:
     from requests import Response
 
 
-class Archive(BaseModel):
+class Archive(Strict):
     """A PACS that speaks DICOMweb, as it is configured.
 
     Attributes:
@@ -33,8 +34,6 @@ class Archive(BaseModel):
         attempts: tries before the queue's own patience begins.
         first_delay_s: after the first failure; doubles.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(pattern=r"^https?://[^\s?#]+$")
     user: str = ""

@@ -13,16 +13,17 @@ from time import monotonic
 from typing import Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.errors import DeadlineTooShort
 from service.types import Attribution, Float, Grey8, Outputs, Target
+from service.validation import Strict
 
 Baseline = Literal["blur", "mean", "black"]
 Tier = Literal["inline", "budgeted", "job"]
 
 
-class Options(BaseModel):
+class Options(Strict):
     """How a method is run. What a method has no use for, it ignores and does not report.
 
     Attributes:
@@ -32,8 +33,6 @@ class Options(BaseModel):
         deadline_ms: after this many milliseconds the method ends with what it has; None is no deadline.
         seed: of everything random.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     baseline: Baseline = "blur"
     budget: int | None = Field(default=None, ge=1, le=100_000)

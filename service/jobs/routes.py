@@ -10,9 +10,10 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from service.access.holding import holder_of, sight_of
-from service.forms import FORM, PROBLEMS, ExplainForm, pipeline_of, read_uploads
+from service.forms import FORM, ExplainForm, pipeline_of, read_uploads
 from service.jobs.store import Job, JobStore
 from service.jobs.worker import JobWorker, request_of
+from service.problems import PROBLEMS
 from service.schemas import JobAnswer, Problem, Result
 
 _PATH = "/v1/explanations"

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.errors import InvalidParameter
 from service.reader_study.design import Arm
 from service.reader_study.plan import Item
+from service.validation import Strict
 
 ITEMS: tuple[Item, ...] = get_args(Item)
 
 
-class Opinion(BaseModel):
+class Opinion(Strict):
     """A reader's judgement; a draft may lack any of it.
 
     `confidence` is 0 (a guess) to 100 (certain); `ratings` are 1 (not at all) to 5 (very much), of the explanation;
     `active_seconds` is how long the case was visible while the reader was there, as the browser measured it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     diagnosis: str | None = Field(default=None, max_length=64)
     confidence: int | None = Field(default=None, ge=0, le=100)

@@ -5,20 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from service.reader_study.design import Design
 from service.schemas import ImageAnswer
+from service.validation import Strict
 
 Item = Literal["clear", "plausible", "relevant", "useful", "trust"]
 ReaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$")]
 
 
-class _Fixed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StudyClass(_Fixed):
+class StudyClass(Strict):
     """A class that readers choose from; `positive` ones count as disease."""
 
     name: str
@@ -26,7 +23,7 @@ class StudyClass(_Fixed):
     positive: bool
 
 
-class StudyModel(_Fixed):
+class StudyModel(Strict):
     """The bundle whose answers are shown; `digest` is the SHA-256 of its manifest, which holds those of its files."""
 
     id: str
@@ -34,7 +31,7 @@ class StudyModel(_Fixed):
     digest: str
 
 
-class StudyPlan(_Fixed):
+class StudyPlan(Strict):
     """Everything that a study is made from. A study of the same name made from another plan is another study.
 
     `cases` is the SHA-256 over the list of cases: the files' digests with truth, training and region.

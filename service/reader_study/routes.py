@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from service.errors import UnknownReader
 from service.explainers import METHODS
-from service.forms import PROBLEMS, problem
 from service.page_routes import PageFiles
 from service.parameters import check_parameters
+from service.problems import PROBLEMS, problem
 from service.reader_study.opinion import ITEMS, Draft, Opinion, check_complete, check_possible
 from service.reader_study.readings import Reader, ReadingStore
 from service.reader_study.schemas import (

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from service.errors import RulesError
 from service.images.tags import sop_class_name, sop_class_uid
 from service.series.reading import Series
-from service.validation import faults_of
+from service.validation import Strict, faults_of
 
 SHIPPED_RULES = Path(__file__).with_name("rules.toml")
 _MOST_GROUPS, _MOST_REPEATS, _LONGEST_PATTERN = 4, 4, 200
@@ -77,10 +77,8 @@ SopClasses = Annotated[tuple[Annotated[str, AfterValidator(_sop_class)], ...], B
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(_listed)]
 
 
-class Rule(BaseModel):
+class Rule(Strict):
     """One `[[rule]]` of the file; None is no condition. Fields are documented in `service/series/rules.toml`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, max_length=100)
     model: str = Field(min_length=1)

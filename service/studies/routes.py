@@ -19,7 +19,7 @@ from service.dicom_results.options import Kind
 from service.dicomweb.client import dicom_json
 from service.dicomweb.multipart import DICOM, Limits, MultipartReader, read_zip, write_multipart
 from service.errors import BrokenUpload, UnknownJob
-from service.forms import PROBLEMS, problem
+from service.problems import PROBLEMS, problem
 from service.room import Share
 from service.schemas import Problem
 from service.studies.answering import SeriesResult, StudyWish

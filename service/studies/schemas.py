@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from service.dicom_results.options import Kind
 from service.dicomweb.client import UID_LENGTH, UID_PATTERN
 from service.schemas import RESEARCH_NOTICE, ExplanationAnswer, FindingAnswer, ModelName, Problem
+from service.validation import Strict
 
 
 class _Answer(BaseModel):
@@ -94,10 +95,8 @@ class StudyResult(_Answer):
     notice: str = RESEARCH_NOTICE
 
 
-class SeriesRequest(BaseModel):
+class SeriesRequest(Strict):
     """The body of POST /v1/series: a series of a configured archive that is to be fetched and answered."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(default="", description="name of a configured archive")
     wado_url: str = Field(default="", description="its address instead")

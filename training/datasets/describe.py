@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
+from service.validation import Strict
 from training.datasets.duplicates import clusters, near_pairs, perceptual_hash
 from training.datasets.pictures import colour_spread
 from training.datasets.record import Image, Record
@@ -24,11 +24,7 @@ EXAMPLES_NAMED = 20
 Key = TypeVar("Key", int, str)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClassCount(_Strict):
+class ClassCount(Strict):
     """One class: its images, how many of them have a mask, and their patients or blocks."""
 
     name: str
@@ -37,7 +33,7 @@ class ClassCount(_Strict):
     groups: int
 
 
-class SizeCount(_Strict):
+class SizeCount(Strict):
     """How many images are `width` x `height` pixels."""
 
     width: int
@@ -45,14 +41,14 @@ class SizeCount(_Strict):
     images: int
 
 
-class Pair(_Strict):
+class Pair(Strict):
     """Two near duplicates with different labels."""
 
     ids: tuple[str, str]
     labels: tuple[str, str]
 
 
-class Duplicates(_Strict):
+class Duplicates(Strict):
     """Images that are the same.
 
     `exact_sets` sets of images with equal pixels (SHA-256), of `exact_images` images. `clusters` groups linked by
@@ -71,7 +67,7 @@ class Duplicates(_Strict):
     examples: tuple[Pair, ...]
 
 
-class PartCount(_Strict):
+class PartCount(Strict):
     """One part of a split: its images, their patients or blocks, and the images of each class."""
 
     name: str
@@ -80,7 +76,7 @@ class PartCount(_Strict):
     classes: dict[str, int]
 
 
-class SplitCheck(_Strict):
+class SplitCheck(Strict):
     """A split against the dataset.
 
     `straddling_groups` and `straddling_clusters` (ids of near duplicates) lie in two parts. `repeated` ids are in a
@@ -103,7 +99,7 @@ class SplitCheck(_Strict):
         return not any(faults)
 
 
-class Description(_Strict):
+class Description(Strict):
     """A dataset. `sizes` are the most common ones of `distinct_sizes`; `colour` images are read as grey."""
 
     images: int

@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from service.validation import Strict
 from training.datasets.record import DatasetError, Record
 from training.files import write_atomically
 
@@ -22,14 +22,12 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
-class Split(BaseModel):
+class Split(Strict):
     """Record ids by part, and how they came about.
 
     `excluded` holds slices within `guard` ids of another part, where patients are unknown and a patient's
     slices could lie on both sides of a boundary.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int
     test_share: float

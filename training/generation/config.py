@@ -5,17 +5,14 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.types import PreprocessingSpec
+from service.validation import Strict
 from training.config import DataConfig
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClassifierConfig(_Strict):
+class ClassifierConfig(Strict):
     """The small classifier of the experiment, the same in every arm: `steps` batches, whatever they are drawn from."""
 
     steps: int = Field(ge=1)
@@ -25,14 +22,14 @@ class ClassifierConfig(_Strict):
     label_smoothing: float = 0.05
 
 
-class ExperimentConfig(_Strict):
+class ExperimentConfig(Strict):
     """`shares` of generated images are added to all real ones of the training part."""
 
     shares: tuple[float, ...] = (0.25, 0.5, 1.0)
     classifier: ClassifierConfig
 
 
-class GeneratorConfig(_Strict):
+class GeneratorConfig(Strict):
     """One run. Images are `size` x `size`, a power of two; `width` scales both networks' feature maps.
 
     `preprocessing.size` is what images are prepared at, a multiple of `size`; `ema` is the decay of the averaged

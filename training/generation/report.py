@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
+from service.validation import Strict
 from training.bootstrap import Estimate
 from training.files import write_atomically
 from training.markdown import table
 from training.report import Machine
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Quality(_Schema):
+class Quality(Strict):
     """Of the generated images; `training.generation.quality` says what each measure is.
 
     `recognised` is the share that a classifier trained on real images gives the class they were made for, by class
@@ -33,7 +28,7 @@ class Quality(_Schema):
     spread: dict[str, float]
 
 
-class Arm(_Schema):
+class Arm(Strict):
     """Trained on all real images and `share` as many generated ones; `classical`: with classical augmentation.
 
     `accuracies` and `balanced` are by seed on the test part. `difference` is the accuracy less that of the same arm
@@ -51,7 +46,7 @@ class Arm(_Schema):
     seeds_p: float | None
 
 
-class Experiment(_Schema):
+class Experiment(Strict):
     """One experiment. Digests are SHA-256, hexadecimal; `date` is UTC, ISO 8601."""
 
     schema_version: int = 1

@@ -6,14 +6,15 @@ import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from service.types import PreprocessingSpec
+from service.validation import Strict
 from training.augment import Augmentation
 from training.config import DataConfig, StageConfig
 
 
-class SegmentationConfig(BaseModel):
+class SegmentationConfig(Strict):
     """One run.
 
     `classes` are the dataset's labels; images of those in `healthy` hold nothing to outline, so that their mask is
@@ -21,8 +22,6 @@ class SegmentationConfig(BaseModel):
     classes without an outline are left out. `channels` are the U-Net's feature maps by level, finest first. `stages`
     are as in `training.config`; `ema` is the decay of the averaged weights, per step.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["segmentation"] = "segmentation"
     network: Literal["unet"] = "unet"

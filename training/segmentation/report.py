@@ -7,8 +7,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from service.validation import Strict
 from training.bootstrap import Estimate
 from training.files import write_atomically
 from training.markdown import table
@@ -17,11 +18,7 @@ from training.report import Machine
 JSON, MARKDOWN, SCORES = "report.json", "report.md", "scores.csv"
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Score(_Schema):
+class Score(Strict):
     """One image, measured on its own pixels. `dice` and `iou` are None where nothing is outlined by the reader."""
 
     id: str
@@ -33,7 +30,7 @@ class Score(_Schema):
     pixels_called: int
 
 
-class SegmentationReport(_Schema):
+class SegmentationReport(Strict):
     """One evaluation of one checkpoint on the test part.
 
     `metrics` maps stable names to estimates: `dice` and `iou` are means over the outlined images, `dice/LABEL` over

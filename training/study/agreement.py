@@ -14,18 +14,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from service.validation import Strict
 from training.bootstrap import Estimate, estimate
 
 Array = NDArray[np.float64]
 Level = Literal["nominal", "ordinal", "interval"]
 
 
-class Agreement(BaseModel):
+class Agreement(Strict):
     """Between readers, for one question. None where a coefficient is not defined, as where all answers are the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     readers: int
     cases: int

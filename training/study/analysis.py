@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from service.validation import Strict
 from training.bootstrap import Estimate
 from training.statistics import NoTest, PairedComparison, compare_paired
 from training.study.agreement import Agreement, agreement
@@ -20,11 +20,7 @@ from training.study.records import Study
 NEUTRAL, AGREE = 3.0, 4
 
 
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PairedTest(_Result):
+class PairedTest(Strict):
     """Student's paired t-test and Wilcoxon's, with less without, over the means of `over`."""
 
     outcome: str
@@ -32,7 +28,7 @@ class PairedTest(_Result):
     test: PairedComparison
 
 
-class Item(_Result):
+class Item(Strict):
     """A Likert item.
 
     `counts` of 1 to 5; `mean` by Obuchowski & Rockette; `agreeing` is the share of 4 and 5;
@@ -48,7 +44,7 @@ class Item(_Result):
     neutral: PairedComparison | None
 
 
-class Analysis(_Result):
+class Analysis(Strict):
     """Results of a study.
 
     `pooled` maps `accuracy`, `sensitivity`, `specificity`, `auroc` (of the diagnosis with its confidence),

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict
-
+from service.validation import Strict
 from training.study.analysis import pooled_results, rating_means
 from training.study.expected import recover
 from training.study.readings import arrange
 from training.study.simulate import Parameters, simulate
 
 
-class Coverage(BaseModel):
+class Coverage(Strict):
     """Of 95 % intervals.
 
     `inside` is by figure the share of the studies in which the interval has the expected value; `defined` is in how
     many studies there is the figure at all.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     parameters: Parameters
     first_seed: int

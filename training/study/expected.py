@@ -11,10 +11,10 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 from scipy.special import expit
 
+from service.validation import Strict
 from training.bootstrap import Estimate
 from training.study.mrmc import Pooled
 from training.study.simulate import CLASSES, Parameters
@@ -32,10 +32,8 @@ class _Interval(Protocol):
     def high(self) -> float: ...
 
 
-class Recovered(BaseModel):
+class Recovered(Strict):
     """A parameter's mark on the results: what is expected, what was found, and whether its 95 % interval has it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     parameter: str
     figure: str

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+from service.validation import Strict
 from training.bootstrap import Estimate
 from training.statistics import McNemar, mcnemar
 from training.study.readings import Readings, Values
 from training.study.records import ARMS, Arm
 
 
-class ReaderArm(BaseModel):
+class ReaderArm(Strict):
     """One reader in one arm. Shares with Wilson's interval (J. Am. Stat. Assoc. 22 (1927) 209), of cases only."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     accuracy: Estimate
     sensitivity: Estimate | None
@@ -23,14 +21,12 @@ class ReaderArm(BaseModel):
     median_seconds: float
 
 
-class ReaderResult(BaseModel):
+class ReaderResult(Strict):
     """One reader.
 
     In a crossover also the change in accuracy with the adjusted Wald interval of Bonett & Price (J. Educ.
     Behav. Stat. 37 (2012) 479) and McNemar's test, whose first is with the explanation.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reader: str
     arms: dict[Arm, ReaderArm]

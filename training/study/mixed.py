@@ -17,18 +17,16 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+from service.validation import Strict
 from training.study.readings import Readings, Values
 
 Array = NDArray[np.float64]
 
 
-class Effect(BaseModel):
+class Effect(Strict):
     """A fixed effect with its 95 % interval and two-sided p (for the logistic model from its posterior)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
     low: float
@@ -36,14 +34,12 @@ class Effect(BaseModel):
     p: float
 
 
-class MixedModel(BaseModel):
+class MixedModel(Strict):
     """A fitted model.
 
     Fixed effects: `explanation`; in a crossover `period` and `carry_over` too. `deviations` are the standard deviations
     of the random effects. In the logistic model all are log odds. `warning` is the library's, where it has one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["logistic", "linear"]
     outcome: str

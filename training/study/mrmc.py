@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+from service.validation import Strict
 from training.bootstrap import Estimate
 from training.delong import areas
 
@@ -29,10 +29,8 @@ ANY = (-np.inf, np.inf)
 SHARE = (0.0, 1.0)
 
 
-class Difference(BaseModel):
+class Difference(Strict):
     """With less without, its 95 % interval, and the two-sided test of no difference: `t` with `freedom` degrees."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
     low: float
@@ -42,10 +40,8 @@ class Difference(BaseModel):
     p: float | None
 
 
-class Pooled(BaseModel):
+class Pooled(Strict):
     """A figure in both arms, over all readers and cases. `cases` says on how many it stands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     without: Estimate
     with_: Estimate

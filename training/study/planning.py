@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from service.validation import Strict
 from training.study.power import Spread, needed_cases, power, spread_of_pilot, spread_of_shares
 from training.study.readings import Readings
 from training.study.records import StudyError
 
 
-class Plan(BaseModel):
+class Plan(Strict):
     """Power for readers by cases, and by readers the fewest cases that reach the goal (None: none do)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     change: float
     spread: Spread

@@ -16,9 +16,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.special import expit
 
+from service.validation import Strict
 from training.files import write_atomically
 from training.study.records import ARMS, CASES, READINGS, STUDY, Case, Reading, StudiedModel, Study
 
@@ -28,16 +29,14 @@ _POSITIVE = 3  # the first three
 _START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
 
-class LikertItem(BaseModel):
+class LikertItem(Strict):
     """Ratings are a normal variable, rounded and cut to 1 to 5; `mean` is that of the variable."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     mean: float
 
 
-class Parameters(BaseModel):
+class Parameters(Strict):
     """What readings are made from.
 
     A reader's own answer is right with the probability expit(skill + benefit in the arm with the explanation + learning
@@ -50,8 +49,6 @@ class Parameters(BaseModel):
     Confidence is normal, rounded and cut to 0 to 100. `*_sd` are standard deviations: `reader`, `case`, and what is
     left.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     readers: int = Field(default=6, ge=2)
     cases: int = Field(default=60, ge=4)
