@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -12,6 +12,8 @@ from service.types import PreprocessingSpec
 from service.validation import Strict
 from training.augment import Augmentation
 from training.models import NETWORKS
+
+Config = TypeVar("Config", bound=Strict)
 
 
 class DataConfig(Strict):
@@ -49,42 +51,21 @@ class TeacherConfig(Strict):
     blend: float = Field(default=0.0, ge=0, le=1)
 
 
-class TrainConfig(Strict):
-    """One run.
+class StagedConfig(Strict):
+    """What runs in stages have in common.
 
-    `healthy` names the classes whose images hold no lesion, so that their lesion mask is known to be empty.
-    `shares` are the classes' shares of an epoch of `epoch_images` images (default: as in the training part).
-    `map_weight` weighs the loss that keeps a class activation map inside the lesion, `lesion_weight` the loss
-    of an auxiliary lesion segmentation; both need masks. `ema` is the decay of the averaged weights, per step.
+    `healthy` names the classes whose images hold no lesion, so that their lesion mask is known to be empty. `ema` is
+    the decay of the averaged weights, per step.
     """
 
-    network: str
     classes: tuple[str, ...]
     healthy: tuple[str, ...] = ()
     data: DataConfig
     preprocessing: PreprocessingSpec
     augmentation: Augmentation = Augmentation()
-    stages: tuple[StageConfig, ...]
+    stages: tuple[StageConfig, ...] = Field(min_length=1)
     seed: int = 0
-    batch: int = 32
-    epoch_images: int | None = None
-    shares: dict[str, float] | None = None
-    learning_rate: float = 1e-3
-    warm_up: float = 0.15
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.05
-    map_weight: float = 0.0
-    lesion_weight: float = 0.0
     ema: float = 0.99
-    validate_every: int = 2
-    teacher: TeacherConfig | None = None
-
-    @field_validator("network")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in NETWORKS:
-            raise ValueError(f"no network {name!r}; there are {', '.join(sorted(NETWORKS))}")
-        return name
 
     @property
     def epochs(self) -> int:
@@ -100,7 +81,50 @@ class TrainConfig(Strict):
         return self.stages[-1].size
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Read a TOML file; raises pydantic's ValidationError, naming every field that is wrong."""
+class TrainConfig(StagedConfig):
+    """One run.
+
+    `shares` are the classes' shares of an epoch of `epoch_images` images (default: as in the training part).
+    `map_weight` weighs the loss that keeps a class activation map inside the lesion, `lesion_weight` the loss
+    of an auxiliary lesion segmentation; both need masks.
+    """
+
+    network: str
+    batch: int = 32
+    epoch_images: int | None = None
+    shares: dict[str, float] | None = None
+    learning_rate: float = 1e-3
+    warm_up: float = 0.15
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.05
+    map_weight: float = 0.0
+    lesion_weight: float = 0.0
+    validate_every: int = 2
+    teacher: TeacherConfig | None = None
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in NETWORKS:
+            raise ValueError(f"no network {name!r}; there are {', '.join(sorted(NETWORKS))}")
+        return name
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Read a TOML file.
+
+    Args:
+        path: the file.
+        kind: what it must hold.
+
+    Raises:
+        TOMLDecodeError: it is no TOML.
+        ValidationError: pydantic's, naming every field that is wrong.
+    """
     with path.open("rb") as file:
-        return TrainConfig.model_validate(tomllib.load(file))
+        return kind.model_validate(tomllib.load(file))
+
+
+def load_config(path: Path) -> TrainConfig:
+    """A classifier's run; see `read_config`."""
+    return read_config(path, TrainConfig)

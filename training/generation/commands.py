@@ -33,14 +33,15 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from training.config import read_config
     from training.datasets import read_dataset
     from training.datasets.prepared import prepare_records
     from training.datasets.split import Split
-    from training.generation.config import load_config
+    from training.generation.config import GeneratorConfig
     from training.generation.loop import train
     from training.loop import make_fabric
 
-    config = load_config(arguments.config)
+    config = read_config(arguments.config, GeneratorConfig)
     records = read_dataset(config.data.adapter, arguments.data, **config.data.options)
     chosen = Split.load(config.data.split).select(records, "train")
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
-
 from pydantic import Field
 
 from service.types import PreprocessingSpec
@@ -50,9 +47,3 @@ class GeneratorConfig(Strict):
     discriminator_rate: float = 4e-4
     ema: float = 0.995
     experiment: ExperimentConfig
-
-
-def load_config(path: Path) -> GeneratorConfig:
-    """Read a TOML file; raises pydantic's ValidationError, naming every field that is wrong."""
-    with path.open("rb") as file:
-        return GeneratorConfig.model_validate(tomllib.load(file))

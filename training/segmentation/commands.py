@@ -29,14 +29,15 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from training.config import read_config
     from training.datasets import read_dataset
     from training.datasets.prepared import prepare_records
     from training.datasets.split import Split
     from training.loop import make_fabric
-    from training.segmentation.config import load_config
+    from training.segmentation.config import SegmentationConfig
     from training.segmentation.loop import train
 
-    config = load_config(arguments.config)
+    config = read_config(arguments.config, SegmentationConfig)
     records = read_dataset(config.data.adapter, arguments.data, **config.data.options)
     split = Split.load(config.data.split)
     cache = arguments.cache or arguments.out / "cache"
