@@ -12,7 +12,9 @@ class Strict(BaseModel):
 
 
 def faults_of(error: ValidationError, whole: str) -> str:
-    """Every field that is wrong, and how, on one line, without its value: some are secret, some are a patient's.
+    """Every field that is wrong, and how, on one line.
+
+    Values are not in it, for some are secret or a patient's, unless a model's own validator quotes one.
 
     Args:
         error: of a model.
