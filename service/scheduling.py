@@ -3,8 +3,8 @@
 A slow method asks its questions a small batch at a time, and each waits for its turn. Work that somebody waits for at
 once stands in nobody's way: a slow batch does not start while such work is on its way, and one that runs already is
 stopped between two nodes of its graph and done again later. What was kept waiting for some seconds runs to its end, so
-that it gets on under any load; what has a deadline waits a fortieth of what is left of it, and gets a thirtieth of the
-engine for that.
+that it gets on under any load. What has a deadline waits for a fortieth of what is left of it, and such haste keeps one
+in fifty urgent requests waiting, no more, so that their 95th percentile does not come to be the length of a batch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic, perf_counter
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,20 +28,29 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PREDICTION, EXPLANATION, JOB = 0, 1, 2
-PATIENCE = 3.0  # seconds that urgent work may keep other work waiting, and less where that has a deadline:
-_HASTE = 1 / 40  # of the time that is left to it
-_REST = 29  # times as long as it took, nothing runs for haste: it gets a thirtieth of the engine
+PATIENCE = 3.0  # seconds that urgent work may keep other work waiting
+_HASTE = 1 / 40  # of the time that is left until a deadline, after which a call is in haste
+_SPARED = 50  # urgent requests for each that haste keeps waiting
 
 
 @dataclass(order=True, slots=True)
 class _Call:
-    """A call in line, which waits for urgent ones until `patient` (`time.monotonic`); `hasty` for a deadline's sake."""
+    """A call in line, which waits for urgent ones until `patient` (`time.monotonic`), and is in haste from `haste`."""
 
     priority: int
     number: int
     patient: float = field(compare=False)
-    hasty: bool = field(compare=False)
+    haste: float = field(compare=False)
     run: Callable[[Stop], None] = field(compare=False)
+
+
+@dataclass(slots=True)
+class _Running:
+    """The call that the thread is at; `hurried` where it runs on for its haste alone."""
+
+    call: _Call
+    stop: Stop = field(default_factory=Stop)
+    hurried: bool = False
 
 
 class EngineThread:
@@ -51,8 +61,8 @@ class EngineThread:
         self._waiting: list[_Call] = []
         self._numbers = itertools.count()
         self._urgent = 0
-        self._running: tuple[_Call, Stop] | None = None
-        self._rested = 0.0  # when haste may run again
+        self._spared = _SPARED  # urgent requests that haste has not kept waiting
+        self._running: _Running | None = None
         threading.Thread(target=self._work, name="engine", daemon=True).start()
 
     def put(self, priority: int, run: Callable[[Stop], None], end: float | None = None) -> None:
@@ -64,10 +74,9 @@ class EngineThread:
             end: deadline of what it is part of (`time.monotonic`): the nearer, the less it waits for urgent work.
         """
         now = monotonic()
-        haste = PATIENCE if end is None else max(0.0, end - now) * _HASTE
+        haste = inf if end is None else now + max(0.0, end - now) * _HASTE
         with self._changed:
-            call = _Call(priority, next(self._numbers), now + min(PATIENCE, haste), haste < PATIENCE, run)
-            heapq.heappush(self._waiting, call)
+            heapq.heappush(self._waiting, _Call(priority, next(self._numbers), now + PATIENCE, haste, run))
             self._changed.notify()
 
     @contextmanager
@@ -75,10 +84,10 @@ class EngineThread:
         """While somebody waits for a prediction that is on its way: slower work does not start, or stops."""
         with self._changed:
             self._urgent += 1
-            if self._running is not None:
-                call, stop = self._running
-                if call.priority > PREDICTION and monotonic() < self._turn_of(call):
-                    stop.ask()
+            self._spared = min(self._spared + 1, _SPARED)
+            if self._running is not None and self._running.call.priority > PREDICTION:
+                self._disturb(self._running)
+            self._changed.notify()  # haste may have earned its turn
         try:
             yield
         finally:
@@ -86,46 +95,57 @@ class EngineThread:
                 self._urgent -= 1
                 self._changed.notify()
 
+    def _disturb(self, running: _Running) -> None:
+        """Somebody came while slow work runs: it stops, unless its turn is now; then who came waits."""
+        now = monotonic()
+        if running.stop.asked or now >= running.call.patient:
+            return
+        running.hurried = running.hurried or self._hurries(running.call, now)
+        if running.hurried:
+            self._spared -= _SPARED
+        else:
+            running.stop.ask()
+
     def _work(self) -> None:
         while True:
-            call, stop = self._next()
-            begun = monotonic()
+            running = self._next()
             try:
-                call.run(stop)
+                running.call.run(running.stop)
             except Stopped:
                 with self._changed:
-                    heapq.heappush(self._waiting, call)
-                continue
-            if call.hasty:
-                self._rested = monotonic() + _REST * (monotonic() - begun)
+                    heapq.heappush(self._waiting, running.call)
 
-    def _next(self) -> tuple[_Call, Stop]:
+    def _next(self) -> _Running:
         with self._changed:
             self._running = None
-            while (call := self._ready()) is None:
-                self._changed.wait(self._until_one_loses_patience())
-            self._running = call, Stop()
-            return self._running
+            while (running := self._ready()) is None:
+                self._changed.wait(self._until_a_turn())
+            self._running = running
+            return running
 
-    def _ready(self) -> _Call | None:
-        """The call whose turn it is: one that has lost patience, else the first of what may start."""
-        now = monotonic()
-        impatient = [call for call in self._waiting if call.priority > PREDICTION and self._turn_of(call) <= now]
-        if impatient and self._urgent:
-            call = min(impatient, key=lambda each: each.patient)
-            self._waiting.remove(call)
-            heapq.heapify(self._waiting)
-            return call
-        if self._waiting and (self._waiting[0].priority == PREDICTION or not self._urgent):
-            return heapq.heappop(self._waiting)
-        return None
+    def _ready(self) -> _Running | None:
+        """The call whose turn it is: what urgent work may not keep waiting any more, else the first that may start."""
+        if self._urgent:
+            now = monotonic()
+            slow = [call for call in self._waiting if call.priority > PREDICTION]
+            over = [call for call in slow if now >= call.patient]
+            if kept := over or [call for call in slow if self._hurries(call, now)]:
+                call = min(kept, key=lambda each: each.number)
+                self._waiting.remove(call)
+                heapq.heapify(self._waiting)
+                self._spared -= 0 if over else _SPARED * self._urgent
+                return _Running(call, hurried=not over)
+            if not self._waiting or self._waiting[0].priority > PREDICTION:
+                return None
+        return _Running(heapq.heappop(self._waiting)) if self._waiting else None
 
-    def _turn_of(self, call: _Call) -> float:
-        """When a call runs in spite of urgent work."""
-        return max(call.patient, self._rested) if call.hasty else call.patient
+    def _hurries(self, call: _Call, now: float) -> bool:
+        return now >= call.haste and self._spared >= _SPARED
 
-    def _until_one_loses_patience(self) -> float | None:
-        turns = [self._turn_of(call) for call in self._waiting if call.priority > PREDICTION]
+    def _until_a_turn(self) -> float | None:
+        """Seconds until a waiting call need not wait for urgent work any more, unless something happens before."""
+        slow = [call for call in self._waiting if call.priority > PREDICTION]
+        turns = [min(call.patient, call.haste) if self._spared >= _SPARED else call.patient for call in slow]
         return max(0.0, min(turns) - monotonic()) if turns else None
 
 

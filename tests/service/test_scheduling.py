@@ -86,42 +86,88 @@ def test_urgent_work_without_end_does_not_keep_slow_work_for_ever(engine, monkey
         assert time.monotonic() - begin > 0.3
 
 
-def test_a_near_deadline_shortens_patience_and_haste_leaves_most_of_the_engine_to_others():
-    """With urgent work without end: some steps of 10 ms in a second, and never more than a thirtieth of the time."""
+def until_stopped(stop: Stop, seconds: float) -> None:
+    """A step of so many seconds, which ends as ONNX Runtime does where it is stopped."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if stop.asked:
+            raise Stopped
+        time.sleep(0.001)
+
+
+def test_a_near_deadline_shortens_patience():
     thread = EngineThread()
-    begin = time.monotonic()
-
-    def step() -> float:
-        time.sleep(0.01)
-        return time.monotonic()
-
+    lane = Lane(thread, EXPLANATION)
     with thread.urgent():
-        lane, steps = Lane(thread, EXPLANATION), list[float]()
-        while time.monotonic() < begin + 1:
-            steps.append(lane.submit_stoppable(lambda _: step(), begin + 1).result())
-    assert len(steps) >= 2
-    assert min(np.diff(steps)) >= 30 * 0.01 - 0.001  # its own 10 ms, and 29 times as long for the others
+        begin = time.monotonic()
+        lane.submit_stoppable(lambda stop: until_stopped(stop, 0.01), begin + 4).result()
+        assert 0.1 < time.monotonic() - begin < 1  # a fortieth of four seconds, and not three
 
 
-def test_what_is_in_haste_and_began_when_nobody_was_there_is_stopped_while_haste_rests():
+def test_haste_keeps_one_in_fifty_requests_waiting_and_patience_ends_all_the_same(monkeypatch):
+    """Requests come without a gap for a step: whom haste keeps waiting is seen by steps that end while one is there."""
+    monkeypatch.setattr(scheduling, "PATIENCE", 1.5)
+    thread, over, ended = EngineThread(), threading.Event(), list[float]()
+    lane = Lane(thread, EXPLANATION)
+
+    def hurried() -> None:
+        while not over.is_set():
+            lane.submit_stoppable(lambda stop: until_stopped(stop, 0.01), time.monotonic()).result()
+            ended.append(time.monotonic())
+
+    with thread.urgent(), ThreadPoolExecutor(1) as threads:
+        begin = time.monotonic()
+        working = threads.submit(hurried)
+        time.sleep(0.3)
+        assert len(ended) == 1  # at once; who comes next must be spared first
+        for _ in range(49):
+            with thread.urgent():
+                time.sleep(0.001)
+        assert len(ended) == 1
+        with thread.urgent():
+            time.sleep(0.1)
+        assert len(ended) == 2  # which keeps two waiting
+        for _ in range(99):
+            with thread.urgent():
+                time.sleep(0.001)
+        assert len(ended) == 2
+        asked = ended[-1]
+        over.set()
+        working.result()
+        assert time.monotonic() - begin > 1.5
+    assert len(ended) == 3
+    assert ended[-1] - asked > 1.5
+
+
+def test_what_began_when_nobody_was_there_is_stopped_unless_haste_may_keep_who_comes():
     thread = EngineThread()
-    lane, end = Lane(thread, EXPLANATION), time.monotonic() + 0.4  # so near that it waits a hundredth of a second
-    lane.submit_stoppable(lambda _: time.sleep(0.1), end).result()  # haste rests for 2.9 s from now on
-    begun, stops = threading.Event(), list[bool]()
+    lane, stops = Lane(thread, EXPLANATION), list[bool]()
 
-    def step(stop: Stop) -> None:
-        begun.set()
-        until = time.monotonic() + 1
-        while not stop.asked and time.monotonic() < until:
-            time.sleep(0.001)
-        stops.append(stop.asked)
+    def disturbed(requests: int) -> None:
+        begun = threading.Event()
 
-    running = lane.submit_stoppable(step, end)
-    begun.wait(5)
-    time.sleep(0.05)  # its patience is over
-    with thread.urgent():
+        def step(stop: Stop) -> None:
+            begun.set()
+            until = time.monotonic() + 0.3
+            while not stop.asked and time.monotonic() < until:
+                time.sleep(0.001)
+            stops.append(stop.asked)
+
+        running = lane.submit_stoppable(step, time.monotonic())  # in haste at once
+        begun.wait(5)
+        for _ in range(requests):
+            with thread.urgent():
+                time.sleep(0.02)
         running.result()
-    assert stops == [True]
+
+    disturbed(2)  # the first may be kept waiting; then so is the second, rather than that both waited for nothing
+    disturbed(1)
+    assert stops == [False, True]
+    for _ in range(97):  # two were kept waiting; who comes next is the hundredth since, the stop spared one
+        with thread.urgent():
+            pass
+    disturbed(1)
+    assert stops == [False, True, False]
 
 
 def test_an_error_belongs_to_who_asked_and_the_thread_goes_on(engine):
