@@ -1,9 +1,10 @@
 """Images a second of `python -m service.backfill` against raw ONNX Runtime on the same cores, in one run.
 
-    python -m benchmarks.backfill [--json FILE]
+    python -m benchmarks.backfill [--device cuda] [--json FILE]
 
 `ONNX Runtime` is the bundle's graph in this process, in batches of 32, on images that are prepared already, before and
-after every archive: the better of one session with a thread for each core and a session of one thread for each core.
+after every archive: the better of one session with a thread for each core and a session of one thread for each core,
+on CUDA one session on the first GPU.
 The archives are drawn: PNG of 512 x 512 and DICOM (MR, 16 bits, uncompressed) of the same. `steady` is a long run's
 rate: it counts from the eighth shard done, when Ray's own processes are up, until as many images are left as may be
 read ahead, so that as many were read meanwhile as were answered; `with start-up` is the whole command on this short
@@ -14,6 +15,7 @@ machine disturbs less than the rates.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -26,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.harness import Cell, machine, parser, save, show
+from benchmarks.harness import Cell, add_device, machine, parser, save, show
 from loadtests.payloads import uploads
 from service.bundle import read_bundle
 from service.engine import Engine, open_engine
@@ -36,9 +38,9 @@ from service.settings import SHIPPED_MODELS
 from service.types import Grey8
 from tests.dicom_writers import classic_mr, saved
 
-MODEL, MODALITY, BATCH, SHARD = "brain-mri-resnet50", "MR", 32, 32
+MODEL, MODALITY, BATCH = "brain-mri-resnet50", "MR", 32
 STARTED = 8  # shards
-AHEAD_MIB, AHEAD = 16, 352  # of the run, and the images of 224 x 224 that it holds
+IMAGE = 224 * 224  # bytes of one that is read ahead
 
 
 def contents(kind: str) -> list[bytes]:
@@ -51,11 +53,13 @@ def contents(kind: str) -> list[bytes]:
 
 
 def write_archive(folder: Path, files: Sequence[bytes], count: int) -> None:
-    """So many files in folders of a hundred."""
+    """So many names in folders of a hundred, of files that are there once."""
     for number in range(count):
-        below = folder / f"{number // 100:04d}"
-        below.mkdir(parents=True, exist_ok=True)
-        (below / f"{number:06d}").write_bytes(files[number % len(files)])
+        (file := folder / f"{number // 100:04d}" / f"{number:06d}").parent.mkdir(parents=True, exist_ok=True)
+        if number < len(files):
+            file.write_bytes(files[number])
+        else:
+            file.hardlink_to(folder / "0000" / f"{number % len(files):06d}")
 
 
 def raw(sessions: Sequence[Engine], images: Grey8, seconds: float) -> dict[str, float]:
@@ -83,7 +87,7 @@ def best_raw(arrangements: Sequence[Sequence[Engine]], images: Grey8, seconds: f
     return min((raw(sessions, images, seconds / 2) for sessions in arrangements), key=lambda each: each["wall"])
 
 
-def backfilled(source: Path, out: Path, engines: int, images: int) -> dict[str, float]:
+def backfilled(source: Path, out: Path, engines: int, options: argparse.Namespace) -> dict[str, float]:
     """One whole run as a process of its own.
 
     Raises:
@@ -92,11 +96,13 @@ def backfilled(source: Path, out: Path, engines: int, images: int) -> dict[str, 
     import pyarrow.parquet as pq
 
     command = [sys.executable, "-m", "service.backfill", str(source), str(out), "--model", MODEL]
-    sizes = ["--batch", str(BATCH), "--shard", str(SHARD), "--engines", str(engines), "--ahead-mib", str(AHEAD_MIB)]
+    shard, images = options.shard, options.images
+    sizes = ["--shard", str(shard), "--ahead-mib", str(options.ahead_mib), "--engines", str(engines)]
     start = time.perf_counter()
     seen: dict[int, float] = {}
     counted: list[tuple[int, float, float]] = []  # shards done, when, CPU seconds so far
-    process = subprocess.Popen([*command, *sizes], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    settings, quiet = os.environ | {"RADIOLUCENT_DEVICE": options.device}, subprocess.DEVNULL
+    process = subprocess.Popen([*command, *sizes, "--batch", str(BATCH)], env=settings, stdout=quiet, stderr=quiet)
     while process.poll() is None:
         time.sleep(0.2)
         shards = len(list((out / "results").glob("[0-9]*.parquet")))
@@ -108,8 +114,9 @@ def backfilled(source: Path, out: Path, engines: int, images: int) -> dict[str, 
     if process.returncode or table.num_rows != images or table.column("problem").null_count != images:
         raise RuntimeError("the run failed, or an image did")
     first = next(each for each in counted if each[0] >= STARTED)
-    last = [each for each in counted if SHARD * each[0] <= images - AHEAD][-1]
-    answered = SHARD * (last[0] - first[0])
+    ahead = -(-options.ahead_mib * 2**20 // (IMAGE * shard)) * shard
+    last = [each for each in counted if shard * each[0] <= images - ahead][-1]
+    answered = shard * (last[0] - first[0])
     return {"wall": wall / images, "steady": (last[1] - first[1]) / answered, "cpu": (last[2] - first[2]) / answered}
 
 
@@ -129,10 +136,15 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--seconds", type=float, default=8.0, help="of each raw measurement (default: %(default)s)")
     made.add_argument("--engines", type=int, nargs="+", default=[2], help="default: %(default)s")
     made.add_argument("--kinds", nargs="+", choices=("png", "dicom"), default=["png", "dicom"])
+    made.add_argument("--shard", type=int, default=32, help="as of the command (default: %(default)s)")
+    made.add_argument("--ahead-mib", type=int, default=16, help="as of the command (default: %(default)s)")
+    add_device(made)
     options = made.parse_args(arguments)
     bundle = read_bundle(SHIPPED_MODELS / MODEL)
     cores = len(os.sched_getaffinity(0))
-    arrangements = ([open_engine(bundle, device="cpu")], [open_engine(bundle, device="cpu", threads=1)] * cores)
+    arrangements = [[open_engine(bundle, device=options.device)]]
+    if options.device == "cpu":
+        arrangements.append([open_engine(bundle, device="cpu", threads=1)] * cores)
     rows: list[dict[str, Cell]] = []
     with tempfile.TemporaryDirectory() as folder:
         for kind in options.kinds:
@@ -145,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
             prepared = np.stack([item.pixels for item in items])[:BATCH, ..., np.newaxis]
             for engines in options.engines:
                 before = best_raw(arrangements, prepared, options.seconds)
-                found = backfilled(source, Path(folder, f"{kind}-{engines}"), engines, options.images)
+                found = backfilled(source, Path(folder, f"{kind}-{engines}"), engines, options)
                 after = best_raw(arrangements, prepared, options.seconds)
                 wall, cpu = ((before[what] + after[what]) / 2 for what in ("wall", "cpu"))
                 rows.append(
@@ -161,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
                         "reading, ms": 1000 * reading,
                     }
                 )
-    where = machine("cpu", 0)
+    where = machine(options.device, 0)
     show(f"backfill: {MODEL}, {options.images} images, images a second", rows, where)
     save(options, where, rows=rows)
     return 0

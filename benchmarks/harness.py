@@ -56,6 +56,11 @@ def add_device(made: argparse.ArgumentParser) -> None:
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
 
 
+def add_cores(made: argparse.ArgumentParser) -> None:
+    """Add `--cores`, for `benchmarks.served.parted`."""
+    made.add_argument("--cores", type=int, metavar="N", help="the service's own, the others ask; default: all for both")
+
+
 def machine(device: str, threads: int) -> dict[str, Cell | dict[str, str]]:
     """Where it was measured, and when; on `cuda` with the name of the first GPU."""
     versions: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """What small requests feel of slow explanations and of large requests beside them.
 
-    python -m benchmarks.interference [--json FILE]
+    python -m benchmarks.interference [--device cuda] [--cores N] [--json FILE]
 
 A reading room asks for one image with its inline explanation at a time, at random moments (an open loop from a seed,
 at a share of what the service can do). Beside it there is nothing, or clients that ask for slow explanations without
@@ -22,9 +22,9 @@ from contextlib import contextmanager
 import httpx
 import numpy as np
 
-from benchmarks.harness import Cell, machine, parser, save, show
+from benchmarks.harness import Cell, add_cores, add_device, machine, parser, save, show
 from benchmarks.request_parts import MODALITY, MODEL
-from benchmarks.served import started
+from benchmarks.served import held_to, parted, started
 from loadtests.payloads import uploads
 
 
@@ -113,7 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--seconds", type=float, default=10.0, help="of every load in every round; default: %(default)s")
     made.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     made.add_argument("--rate", type=float, default=5.0, help="single images a second; default: %(default)s")
+    add_device(made)
+    add_cores(made)
     options = made.parse_args(arguments)
+    serving, asking = parted(options.cores)
+    environment = {"RADIOLUCENT_INLINE_SECONDS": "600", "RADIOLUCENT_DEVICE": options.device}
     loads: dict[str, tuple[int, int, dict[str, str]]] = {
         "nothing": (0, 0, {}),
         "2 clients, shap": (2, 1, {"method": "shap", "budget": "300"}),
@@ -123,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     latencies: dict[str, list[list[float]]] = {name: [] for name in loads}
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in loads}
-    with started({"RADIOLUCENT_INLINE_SECONDS": "600"}) as served:
+    with started(environment, serving) as served, held_to(asking):
         reading_room(served.url, options.rate, 3.0, 0)
         for seed in range(options.rounds):
             for name, (clients, images, fields) in loads.items():
@@ -133,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     done, missed = answered()
                     took = time.perf_counter() - begin
                     rates[name].append((done / took, missed / took))
-    rows, where = rows_of(latencies, rates), machine("cpu", 0)
+    rows, where = rows_of(latencies, rates), machine(options.device, 0)
     show(f"single images at {options.rate:g} a second", rows, where)
     save(options, where, rows=rows)
     return 0

@@ -1,21 +1,21 @@
 """What the service does with more than it can do: goodput and deadlines at several times its capacity.
 
-    python -m benchmarks.overload [--json FILE]
+    python -m benchmarks.overload [--cores N] [--json FILE]
 
 Capacity is measured before and after every rate, for the machine's own speed drifts: closed loop, as many clients as
 keep the engine busy, images a second; a row's is the mean of the two. In between requests of one image each arrive in
 an open loop (Poisson, from a seed) at a multiple of it, each with `X-Deadline-Ms`; latency counts from when a request
 should have been sent, so that a slow generator does not flatter the service. `goodput` is answers (status 200) within
-the deadline a second, as a share of capacity; `corrected` takes the generator's CPU time off the wall time, for
-generator and service share the cores; `of the peak` compares that with the best of all rates, for an open loop with a
-deadline never keeps batches as full as a closed one without. `of the accepted in time` is of the answers with status
-200, and `refused in` is the median time in which the others learn that they are refused.
+the deadline a second, as a share of capacity; `corrected` takes the generator's CPU time off the wall time where
+generator and service share the cores, which with `--cores` they do not; `of the peak` compares that with the best of
+all rates, for an open loop with a deadline never keeps batches as full as a closed one without. `of the accepted in
+time` is of the answers with status 200, and `refused in` is the median time in which the others learn that they are
+refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections import Counter
@@ -24,10 +24,10 @@ from statistics import fmean
 
 import numpy as np
 
-from benchmarks.harness import Cell, machine, parser, save, show
+from benchmarks.harness import Cell, add_cores, machine, parser, save, show
 from benchmarks.http_efficiency import load
 from benchmarks.request_parts import MARK, body_of
-from benchmarks.served import Served, started
+from benchmarks.served import Served, held_to, parted, started
 
 _CLIENTS = 16  # of the closed loop
 _IDLE_S = 2.0  # the server closes connections after five
@@ -104,18 +104,17 @@ async def offer(port: int, rate: float, seconds: float, deadline_ms: int, seed: 
 
 
 def row_of(
-    times: float, outcome: Outcome, capacity: float, wall: float, generator: float, deadline_ms: int
+    times: float, outcome: Outcome, capacity: float, wall: float, taken: float, deadline_ms: int
 ) -> dict[str, Cell]:
-    """One line of the table."""
+    """One line of the table; of the `wall` seconds the generator has `taken` some from the service."""
     limit = deadline_ms / 1000 + _SLACK_S
     good = sum(each <= limit for each in outcome.answered)
-    cores = len(os.sched_getaffinity(0))
     count = sum(outcome.statuses.values())
     return {
         "offered, times capacity": times,
         "requests": count,
         "goodput": good / wall / capacity,
-        "corrected": good / (wall - generator / cores) / capacity,
+        "corrected": good / (wall - taken) / capacity,
         "of the accepted in time": good / max(1, len(outcome.answered)),
         "p95 of answers, ms": 1000 * float(np.percentile(outcome.answered, 95)) if outcome.answered else None,
         "503": outcome.statuses[503],
@@ -125,10 +124,10 @@ def row_of(
     }
 
 
-def capacity_of(served: Served, seconds: float) -> float:
-    """Images a second of the closed loop, the generator's CPU time taken off."""
+def capacity_of(served: Served, seconds: float, share: float) -> float:
+    """Images a second of the closed loop, without the `share` of the generator's CPU time that the service lacked."""
     found = load(served, _CLIENTS, 1, seconds)
-    return found["images"] / (found["wall"] - found["generator"] / len(os.sched_getaffinity(0)))
+    return found["images"] / (found["wall"] - found["generator"] * share)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -137,18 +136,22 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--seconds", type=float, default=12.0, help="of every rate; default: %(default)s")
     made.add_argument("--deadline-ms", type=int, default=1000, help="default: %(default)s")
     made.add_argument("--times", type=float, nargs="+", default=[0.5, 1.0, 2.0, 5.0, 10.0], help="of capacity")
+    add_cores(made)
     options = made.parse_args(arguments)
     rows: list[dict[str, Cell]] = []
-    with started() as served:
+    serving, asking = parted(options.cores)
+    share = 0.0 if options.cores else 1 / len(asking)
+    with started(cores=serving) as served, held_to(asking):
         port = int(served.url.rpartition(":")[2])
         load(served, _CLIENTS, 1, 2.0)
-        capacities = [capacity_of(served, options.seconds / 2)]
+        capacities = [capacity_of(served, options.seconds / 2, share)]
         for number, times in enumerate(options.times):
             own, begin = time.process_time(), time.perf_counter()
             outcome = asyncio.run(offer(port, times * capacities[-1], options.seconds, options.deadline_ms, number))
             wall, generator = time.perf_counter() - begin, time.process_time() - own
-            capacities.append(capacity_of(served, options.seconds / 2))
-            rows.append(row_of(times, outcome, fmean(capacities[-2:]), wall, generator, options.deadline_ms))
+            capacities.append(capacity_of(served, options.seconds / 2, share))
+            capacity = fmean(capacities[-2:])
+            rows.append(row_of(times, outcome, capacity, wall, share * generator, options.deadline_ms))
     peak = max(float(row["corrected"] or 0) for row in rows)
     rows = [row | {"of the peak": float(row["corrected"] or 0) / peak} for row in rows]
     where = machine("cpu", 0)

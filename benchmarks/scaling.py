@@ -16,8 +16,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import psutil
@@ -25,21 +24,10 @@ from tqdm import tqdm
 
 from benchmarks.harness import Cell, add_device, gpu_memory, machine, parser, save, show
 from benchmarks.http_efficiency import load
-from benchmarks.served import started
+from benchmarks.served import held_to, started
 
 Load = tuple[int, int]  # clients, images a request
 _WARM_S = 3.0
-
-
-@contextmanager
-def held_to(cores: set[int]) -> Generator[None, None, None]:
-    """This process and those that it starts run on these cores."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def arranged(

@@ -32,8 +32,37 @@ class Served:
 
 
 @contextmanager
-def started(environment: dict[str, str] | None = None) -> Generator[Served, None, None]:
+def held_to(cores: set[int]) -> Generator[None, None, None]:
+    """This process and those that it starts run on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def parted(cores: int | None) -> tuple[set[int], set[int]]:
+    """The cores of a service, so many of all, and those of who asks it: the others, or with None all for both.
+
+    Raises:
+        SystemExit: none would be left.
+    """
+    every = sorted(os.sched_getaffinity(0))
+    if cores is None:
+        return set(every), set(every)
+    if not 0 < cores < len(every):
+        raise SystemExit(f"--cores: from 1 to {len(every) - 1} of the {len(every)} cores here, for some are to ask")
+    return set(every[:cores]), set(every[cores:])
+
+
+@contextmanager
+def started(environment: dict[str, str] | None = None, cores: set[int] | None = None) -> Generator[Served, None, None]:
     """Start the service on a free port of the loopback interface; it is stopped at the end.
+
+    Args:
+        environment: its settings.
+        cores: that it may use; None: those of this process.
 
     Raises:
         RuntimeError: it ended or was not ready in time.
@@ -45,9 +74,9 @@ def started(environment: dict[str, str] | None = None) -> Generator[Served, None
     command = [sys.executable, "-m", "bentoml", "serve", "service.app:Radiolucent", "--host", "127.0.0.1"]
     settings = os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | (environment or {})
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--port", str(port)], cwd=ROOT, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    quiet = subprocess.DEVNULL
+    with held_to(cores or os.sched_getaffinity(0)):
+        process = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, env=settings, stdout=quiet, stderr=quiet)
     try:
         while not ready(url):
             if process.poll() is not None:

@@ -1,6 +1,6 @@
 """Series through the whole path against the bare forward pass on the same cores, and where the rest goes.
 
-    python -m benchmarks.study_throughput DIR [--json FILE]
+    python -m benchmarks.study_throughput DIR [--device cuda] [--json FILE]
 
 DIR holds the DICOM files of one series. `forward pass` is ONNX Runtime alone on the prepared slices, in batches of 16;
 `over HTTP` is POST /v1/studies of a running service, DICOM in and DICOM out (what STOW-RS sends and takes). The steps
@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 from pydicom.dataset import Dataset
 
-from benchmarks.harness import Cell, interleaved, machine, parser, save, show
+from benchmarks.harness import Cell, add_device, interleaved, machine, parser, save, show
 from benchmarks.served import started
 from service.dicom_results.results import make_results
 from service.dicomweb.multipart import write_multipart
@@ -50,9 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("data", type=Path, metavar="DIR", help="DICOM files of one series")
     made.add_argument("--model", default="brain-mri-resnet50", help="default: %(default)s")
     made.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    add_device(made)
     options = made.parse_args(arguments)
     contents = [file.read_bytes() for file in sorted(options.data.glob("*.dcm"))]
-    model = load_models(SHIPPED_MODELS, threads=0, device="cpu").model(options.model)
+    model = load_models(SHIPPED_MODELS, threads=0, device=options.device).model(options.model)
     view = Waiting(model.engine, Lane(EngineThread(), EXPLANATION), lambda: False)
     wish = StudyWish(model=options.model)
     (series,) = read_series(contents)
@@ -71,7 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
     objects = make_results(answered, wish.kinds).objects
     kind, body = write_multipart(contents)
     request = b"".join(body)
-    with started() as served, httpx.Client(base_url=served.url, timeout=600) as client:
+    with (
+        started({"RADIOLUCENT_DEVICE": options.device}) as served,
+        httpx.Client(base_url=served.url, timeout=600) as client,
+    ):
 
         def over_http() -> None:
             headers = {"content-type": kind, "accept": 'multipart/related; type="application/dicom"'}
@@ -96,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
         for name, value in seconds.items()
     ]
-    where = machine("cpu", 0)
+    where = machine(options.device, 0)
     show(f"study_throughput: {options.model}, {slices} slices, {len(objects)} objects", rows, where)
     save(options, where, slices=slices, objects=len(objects), rows=rows)
     return 0

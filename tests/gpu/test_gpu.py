@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from pydicom.dataset import Dataset
 
 from export.golden import phantoms
 from loadtests.payloads import uploads
 from service.bundle import read_bundle
 from service.cuda import SIZES
+from service.dicom_results.results import make_results
 from service.engine import Stop, Stopped, check_golden, open_engine
 from service.explainers import METHODS, offered, targets
 from service.explainers.base import Options, Question, run_together
+from service.registry import load_models
+from service.scheduling import EXPLANATION, EngineThread, Lane, Waiting
 from service.segmenter import open_segmenter
+from service.series.answer import SeriesAnswer
+from service.series.reading import read_series
 from service.settings import SHIPPED_MODELS
+from service.studies.answering import StudyWish, answer_series
+from tests.dicom_writers import classic_mr
 from tests.processes import free_port
 from tests.serving import Service
 
@@ -92,6 +106,55 @@ def test_outlines_are_those_of_the_cpu():
     assert on_gpu.provider == "cuda"
     found, expected = on_gpu.run(images).probabilities, on_cpu.run(images).probabilities
     assert np.abs(found - expected).max() < 1e-2
+
+
+def test_a_series_is_answered_as_on_the_cpu():
+    pixels = [image[..., 0].astype(np.uint16) * 16 for image in IMAGES[:20]]
+    (series,) = read_series([encoded(ds) for ds in classic_mr(pixels, "gpu")])
+    answers: list[SeriesAnswer] = []
+    for device in ("cpu", "cuda"):
+        model = load_models(SHIPPED_MODELS, threads=0, device=device).model(CLASSIFIERS[0])
+        assert model.engine.provider == device
+        view = Waiting(model.engine, Lane(EngineThread(), EXPLANATION), lambda: False)
+        answers.append(answer_series(series, model, StudyWish(model=CLASSIFIERS[0]), view, lambda share: None))
+    on_cpu, on_gpu = answers
+    assert len(on_gpu.slices) == len(pixels)
+    assert on_gpu.label == on_cpu.label
+    assert on_gpu.probabilities == pytest.approx(on_cpu.probabilities, abs=5e-3)
+    assert largest_share(on_gpu.saliency, on_cpu.saliency) < 5e-3
+    objects = make_results(on_gpu, StudyWish(model=CLASSIFIERS[0]).kinds).objects
+    assert len(objects) == len(make_results(on_cpu, StudyWish(model=CLASSIFIERS[0]).kinds).objects)
+
+
+def test_an_archive_is_explained_as_on_the_cpu(tmp_path: Path):
+    """Ray gives its engine actor the GPU; two models' rows are compared by the files they are of."""
+    for number in range(100):
+        (file,) = uploads()["MR"][number % 4 : number % 4 + 1]
+        (tmp_path / "archive" / str(number % 3)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "archive" / str(number % 3) / f"{number}.png").write_bytes(file.content)
+    rows: list[dict[str, dict[str, Any]]] = []
+    for device in ("cpu", "cuda"):
+        out = tmp_path / device
+        command = [sys.executable, "-m", "service.backfill", str(tmp_path / "archive"), str(out)]
+        options = ["--model", CLASSIFIERS[0], "--shard", "32", "--batch", "32"]
+        settings = os.environ | {"RADIOLUCENT_DEVICE": device}
+        ran = subprocess.run([*command, *options], env=settings, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        rows.append({row["source"]: row for row in pq.read_table(out / "results").to_pylist()})
+    on_cpu, on_gpu = rows
+    assert len(on_gpu) == 100
+    for source, expected in on_cpu.items():
+        found = on_gpu[source]
+        assert found["problem"] is None
+        assert found["label"] == expected["label"]
+        assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=5e-3)
+        assert largest_share(np.array(found["saliency"]), np.array(expected["saliency"])) < 1e-2
+
+
+def encoded(ds: Dataset) -> bytes:
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def test_a_pass_is_stopped_between_two_nodes_and_the_next_one_is_whole(engines):

@@ -2,10 +2,10 @@
 
 First the largest requests of each kind, so that what the largest batch needs is there; then clients send what
 `tests.soak.mix` says. Every few seconds are sampled, of the service's processes together: anonymous memory, open files,
-threads; and the bytes of its state folder and of its temporary folder. Over the second half of the run none of them may
-grow by more than a bound, by the upper end of the interval of a robust slope of what is there even at quiet moments.
-Ends with 1 where one does, or where an answer was not one of those that are right. Ctrl-C ends the run early, with its
-verdict. `--leak` shows that a leak is seen.
+threads; and the bytes of its state folder and of its temporary folder; with `--device cuda` all memory in use on the
+first GPU. Over the second half of the run none of them may grow by more than a bound, by the upper end of the interval
+of a robust slope of what is there even at quiet moments. Ends with 1 where one does, or where an answer was not one of
+those that are right. Ctrl-C ends the run early, with its verdict. `--leak` shows that a leak is seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import random
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does
 from serving import Service
 from tqdm import tqdm
 
-from benchmarks.harness import machine, save
+from benchmarks.harness import add_device, gpu_memory, machine, save
 from tests.faults.scene import stage
 from tests.soak.memory import anonymous_mib, processes_of
 from tests.soak.mix import MIX, warm_up
@@ -41,6 +41,7 @@ _LONGEST_S = 600  # an answer to the largest requests, on a slow machine that ot
 _UNHURRIED = {"RADIOLUCENT_INLINE_SECONDS": str(_LONGEST_S), "RADIOLUCENT_ANSWER_S": str(_LONGEST_S)}
 _LEAKING = Path(__file__).parent / "leaking"
 BOUNDS = {"memory_mib": 16.0, "files": 16.0, "threads": 8.0, "state_mib": 8.0, "temporary_mib": 8.0}
+ON_CUDA = {"gpu_mib": 16.0}
 
 
 @dataclass(slots=True)
@@ -50,22 +51,22 @@ class Soak:
     outcomes: Counter[str] = field(default_factory=Counter[str])
     unexpected: Counter[str] = field(default_factory=Counter[str])
     seconds: list[float] = field(default_factory=list[float])
-    samples: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in BOUNDS})
+    samples: dict[str, list[float]] = field(default_factory=lambda: defaultdict[str, list[float]](list))
 
 
-async def soak(minutes: float, clients: int, seed: int, leak: int = 0) -> Soak:
+async def soak(minutes: float, clients: int, seed: int, leak: int = 0, device: str = "cpu") -> Soak:
     """Run for so long, or until it is interrupted; the worker leaks `leak` KiB a second on purpose."""
     run, stop = Soak(), asyncio.Event()
     leaking = {"PYTHONPATH": str(_LEAKING), "SOAK_LEAK_KIB": str(leak)} if leak else {}
     with tempfile.TemporaryDirectory(prefix="radiolucent-soak-") as name:
         async with (
-            stage({"TMPDIR": name} | _UNHURRIED | leaking) as service,
+            stage({"TMPDIR": name, "RADIOLUCENT_DEVICE": device} | _UNHURRIED | leaking) as service,
             httpx.AsyncClient(base_url=service.address, timeout=_LONGEST_S) as client,
         ):
             await warm_up(client)
             tasks = [asyncio.create_task(_send(client, run, stop, f"{seed}:{n}")) for n in range(clients)]
             with contextlib.suppress(asyncio.CancelledError):
-                await _watch(service, Path(name), run, 60 * minutes)
+                await _watch(service, Path(name), run, 60 * minutes, device)
             stop.set()
             await asyncio.gather(*tasks)
     return run
@@ -85,19 +86,19 @@ async def _send(client: httpx.AsyncClient, run: Soak, stop: asyncio.Event, seed:
             run.unexpected[f"{kind.__name__} {status}"] += 1
 
 
-async def _watch(service: Service, temporary: Path, run: Soak, seconds: float) -> None:
+async def _watch(service: Service, temporary: Path, run: Soak, seconds: float, device: str) -> None:
     start, pause = perf_counter(), max(1.0, seconds / 1000)
     with tqdm(total=round(seconds), unit="s") as bar:
         while (now := perf_counter() - start) < seconds:
             run.seconds.append(round(now, 1))
-            for name, value in _sample(service, temporary).items():
+            for name, value in _sample(service, temporary, device).items():
                 run.samples[name].append(value)
             bar.update(round(now) - bar.n)
             bar.set_postfix(requests=run.outcomes.total(), MiB=run.samples["memory_mib"][-1])
             await asyncio.sleep(pause)
 
 
-def _sample(service: Service, temporary: Path) -> dict[str, float]:
+def _sample(service: Service, temporary: Path, device: str) -> dict[str, float]:
     found = dict.fromkeys(BOUNDS, 0.0)
     for process in processes_of(service.supervisor):
         with contextlib.suppress(psutil.NoSuchProcess):  # a decoder's child ends at any time
@@ -105,6 +106,8 @@ def _sample(service: Service, temporary: Path) -> dict[str, float]:
             found["files"] += process.num_fds()
             found["threads"] += process.num_threads()
     found["state_mib"], found["temporary_mib"] = _size(service.log.parent / "state"), _size(temporary)
+    if device == "cuda":
+        found["gpu_mib"] = gpu_memory() / MIB
     return {name: round(value, 2) for name, value in found.items()}
 
 
@@ -130,9 +133,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--leak", type=int, default=0, metavar="KIB", help="a second, leaked by the worker on purpose")
+    add_device(parser)
     options = parser.parse_args()
-    run = asyncio.run(soak(options.minutes, options.clients, options.seed, options.leak))
-    verdicts = {name: flatness(run.seconds, run.samples[name], bound) for name, bound in BOUNDS.items()}
+    run = asyncio.run(soak(options.minutes, options.clients, options.seed, options.leak, options.device))
+    bounds = BOUNDS | (ON_CUDA if options.device == "cuda" else {})
+    verdicts = {name: flatness(run.seconds, run.samples[name], bound) for name, bound in bounds.items()}
     for name, one in verdicts.items():
         said = f"{name}: {run.samples[name][-1]:.1f}, grew by {one.growth:.1f} ({one.low:.1f} to {one.high:.1f})"
         sys.stdout.write(f"{'yes' if one.flat else 'NO '} {said}, at most {one.bound:g}\n")
@@ -140,7 +145,7 @@ def main() -> int:
     step = max(1, len(run.seconds) // 60)
     save(
         options,
-        machine("cpu", len(os.sched_getaffinity(0))),
+        machine(options.device, len(os.sched_getaffinity(0))),
         requests=run.outcomes.total(),
         outcomes=dict(sorted(run.outcomes.items())),
         unexpected=dict(run.unexpected),
