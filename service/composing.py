@@ -25,7 +25,6 @@ from service.types import Attribution, Encoding, Frame, Item, Outputs, Picture, 
 
 R = TypeVar("R", bound=Rows)
 _TOGETHER = 4  # images that are explained at once: they fill a batch, and a method may keep 20 MiB of masks for each
-_STEP_MS = 60.0  # that a step of a slow method holds the engine, where nobody makes it stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +137,7 @@ def explain_all(
         if not isinstance(wanted, UnknownTarget)
     ]
     told = job.progress if job else lambda share: None
-    each = served.costs.gradient if method.gradients else served.costs.forward
-    batch = max(1, min(64, int(_STEP_MS / each)))
-    found = iter(_explained(method, questions, view, wish.options, batch, told))
+    found = iter(_explained(method, questions, view, wish.options, served.step(method), told))
     results: list[ImageAnswer | ImageFailure] = []
     for row, made, wanted in zip(readable, predictions, asked, strict=True):
         if isinstance(wanted, UnknownTarget):

@@ -35,6 +35,7 @@ from service.uploads import Upload, budget_of, read_files
 
 T = TypeVar("T")
 Computed = Answer[Outputs] | ModelFailed
+_PIECE = 8  # images of a request that are read together, so that who comes meanwhile soon gets a thread
 _AHEAD = 2  # pieces of a request that are read or computed: others get to read theirs, and the engine need not wait
 PREDICT = "none"  # the method label of metrics where nothing is explained
 
@@ -175,7 +176,7 @@ class Pipeline:
     ) -> tuple[list[Read | ImageFailure], list[Computed], float]:
         """Rows and answers, in order, and when the engine could begin: it computes the first while others are read."""
         batcher, spec = self.batchers[served.bundle.manifest.id], served.bundle.manifest.preprocessing
-        size = batcher.most
+        size = min(batcher.most, _PIECE)
         ahead = asyncio.Semaphore(_AHEAD)
         begins: list[float] = []
         images = 0

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from service.bundle import MANIFEST, Bundle, Described, read_bundle
+from service.cuda import SIZES
 from service.engine import Engine, open_engine, read_golden
 from service.errors import BundleError, UnknownModel, WrongTask
 from service.explainers.base import Method, Options, Tier
@@ -22,6 +23,8 @@ from service.types import Grey8
 
 T = TypeVar("T")
 _BATCH = 16  # images of a step of a method, by which its cost on CUDA is judged
+_STEP_MS = 60.0  # that a step of a slow method holds the engine on the CPU, where nobody makes it stop
+_STEP_CUDA_MS = 4.0  # the same on CUDA, where what the device has been given is not taken back
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,14 @@ class Model:
     bundle: Bundle
     engine: Engine
     costs: Costs
+
+    def step(self, method: Method) -> int:
+        """Images of a step of a slow method: few enough that a prediction which comes meanwhile need not wait long."""
+        each = self.costs.gradient if method.gradients else self.costs.forward
+        if self.engine.provider == "cpu":
+            return max(1, min(64, int(_STEP_MS / each)))
+        few, *larger = SIZES[1:]  # one image takes as long as a few
+        return max([few, *(size for size in larger if size * each <= _STEP_CUDA_MS)])
 
 
 @dataclass(frozen=True, slots=True)

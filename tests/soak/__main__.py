@@ -2,10 +2,11 @@
 
 First the largest requests of each kind, so that what the largest batch needs is there; then clients send what
 `tests.soak.mix` says. Every few seconds are sampled, of the service's processes together: anonymous memory, open files,
-threads; and the bytes of its state folder and of its temporary folder; with `--device cuda` all memory in use on the
-first GPU. Over the second half of the run none of them may grow by more than a bound, by the upper end of the interval
-of a robust slope of what is there even at quiet moments. Ends with 1 where one does, or where an answer was not one of
-those that are right. Ctrl-C ends the run early, with its verdict. `--leak` shows that a leak is seen.
+threads; and the bytes of its state folder and of its temporary folder. With `--device cuda` all memory in use on the
+first GPU is sampled, too, and a shipped model answers, for the one that breaks on purpose does so on the CPU alone.
+Over the second half of the run none of them may grow by more than a bound, by the upper end of the interval of a robust
+slope of what is there even at quiet moments. Ends with 1 where one does, or where an answer was not one of those that
+are right. Ctrl-C ends the run early, with its verdict. `--leak` shows that a leak is seen.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import random
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -31,9 +33,12 @@ from serving import Service
 from tqdm import tqdm
 
 from benchmarks.harness import add_device, gpu_memory, machine, save
+from service.series.selection import SHIPPED_RULES
+from service.settings import SHIPPED_MODELS
+from tests.faults.load import MODEL as BRITTLE
 from tests.faults.scene import stage
 from tests.soak.memory import anonymous_mib, processes_of
-from tests.soak.mix import MIX, warm_up
+from tests.soak.mix import MIX, Kind, failing, warm_up
 from tests.soak.verdict import flatness
 
 MIB = 2**20
@@ -42,6 +47,7 @@ _UNHURRIED = {"RADIOLUCENT_INLINE_SECONDS": str(_LONGEST_S), "RADIOLUCENT_ANSWER
 _LEAKING = Path(__file__).parent / "leaking"
 BOUNDS = {"memory_mib": 16.0, "files": 16.0, "threads": 8.0, "state_mib": 8.0, "temporary_mib": 8.0}
 ON_CUDA = {"gpu_mib": 16.0}
+SHIPPED = "brain-mri-resnet50"
 
 
 @dataclass(slots=True)
@@ -58,13 +64,17 @@ async def soak(minutes: float, clients: int, seed: int, leak: int = 0, device: s
     """Run for so long, or until it is interrupted; the worker leaks `leak` KiB a second on purpose."""
     run, stop = Soak(), asyncio.Event()
     leaking = {"PYTHONPATH": str(_LEAKING), "SOAK_LEAK_KIB": str(leak)} if leak else {}
+    settings, model, mix = _UNHURRIED | leaking | {"RADIOLUCENT_DEVICE": device}, BRITTLE, set(MIX)
+    if device == "cuda":
+        settings |= {"RADIOLUCENT_MODELS": str(SHIPPED_MODELS), "RADIOLUCENT_RULES": str(SHIPPED_RULES)}
+        model, mix = SHIPPED, mix - {failing}
     with tempfile.TemporaryDirectory(prefix="radiolucent-soak-") as name:
         async with (
-            stage({"TMPDIR": name, "RADIOLUCENT_DEVICE": device} | _UNHURRIED | leaking) as service,
+            stage({"TMPDIR": name} | settings) as service,
             httpx.AsyncClient(base_url=service.address, timeout=_LONGEST_S) as client,
         ):
-            await warm_up(client)
-            tasks = [asyncio.create_task(_send(client, run, stop, f"{seed}:{n}")) for n in range(clients)]
+            await warm_up(client, model, mix)
+            tasks = [asyncio.create_task(_send(client, run, stop, f"{seed}:{n}", model, mix)) for n in range(clients)]
             with contextlib.suppress(asyncio.CancelledError):
                 await _watch(service, Path(name), run, 60 * minutes, device)
             stop.set()
@@ -72,13 +82,16 @@ async def soak(minutes: float, clients: int, seed: int, leak: int = 0, device: s
     return run
 
 
-async def _send(client: httpx.AsyncClient, run: Soak, stop: asyncio.Event, seed: str) -> None:
+async def _send(
+    client: httpx.AsyncClient, run: Soak, stop: asyncio.Event, seed: str, model: str, mix: Collection[Kind]
+) -> None:
     chance = random.Random(seed)
-    kinds, shares = list(MIX), [share for share, _ in MIX.values()]
+    kinds = [kind for kind in MIX if kind in mix]
+    shares = [MIX[kind][0] for kind in kinds]
     while not stop.is_set():
         (kind,) = chance.choices(kinds, shares)
         try:
-            status = str((await kind(client, chance)).status_code)
+            status = str((await kind(client, chance, model)).status_code)
         except httpx.TransportError as error:
             status = type(error).__name__
         run.outcomes[f"{kind.__name__} {status}"] += 1
