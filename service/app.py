@@ -20,6 +20,7 @@ from service.server_folder import metrics_folder, server_folder
 
 few_pools()
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers have it before they load NumPy (docs/adr/0011)
 _FOLDER = server_folder(os.environ)
 if _FOLDER is not None:
     os.environ.update(metrics_folder(_FOLDER))

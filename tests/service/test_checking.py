@@ -8,6 +8,7 @@ import pytest
 
 from service.composing import Wish
 from service.errors import TooSlow
+from service.explainers import METHODS
 from service.explainers.base import Options
 from service.pipeline import Pipeline
 from service.registry import Costs
@@ -53,3 +54,22 @@ def test_what_would_not_is_refused_with_how_long_it_would_take(pipeline, files, 
     wish = Wish("shap", options=Options(budget=budget, deadline_ms=deadline))
     with pytest.raises(TooSlow, match=f"about {said}"):
         pipeline.check("bright", files, wish, inline=inline)
+
+
+@pytest.mark.parametrize(
+    ("provider", "each", "step"),
+    [
+        ("cpu", 20, 3),  # of 60 ms
+        ("cpu", 100, 1),
+        ("cpu", 0.1, 64),
+        ("cuda", 0.06, 64),  # of 4 ms, in sizes that are planned
+        ("cuda", 0.2, 16),
+        ("cuda", 5, 8),
+    ],
+)
+def test_a_step_is_short_and_shorter_where_it_cannot_be_stopped(pipeline, provider, each, step):
+    model = pipeline.registry.models["bright"]
+    engine, costs = replace(model.engine, provider=provider), Costs(forward=each, gradient=2 * each)
+    model = replace(model, engine=engine, costs=costs)
+    assert model.step(METHODS["rise"]) == step
+    assert model.step(METHODS["integrated_gradients"]) <= step

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -38,3 +39,20 @@ def test_threads_share_two_pools():
 )
 def test_who_sets_the_number_of_pools_is_obeyed(environment: dict[str, str]):
     assert not few_pools(environment)
+
+
+_NUMERICS = """
+import os
+import service.app
+import numpy as np
+square = np.ones((512, 512))
+square @ square
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+def test_numerics_start_no_threads_of_their_own():
+    """OpenBLAS would have one for each core, which spin between products, on the cores that requests need."""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    ran = subprocess.run([sys.executable, "-c", _NUMERICS], capture_output=True, text=True, check=True, env=environment)
+    assert int(ran.stdout.split()[-1]) == 1
