@@ -54,17 +54,8 @@ class Pipeline:
         self.registry = load_served(settings) if registry is None else registry
         self._engine = EngineThread()
         self._lanes = {priority: Lane(self._engine, priority) for priority in (PREDICTION, EXPLANATION, JOB)}
-        self.batchers = {
-            name: Batcher(
-                name,
-                model.engine.run,
-                self._lanes[PREDICTION],
-                max_batch=settings.max_batch,
-                max_queue=settings.max_queue,
-                cost=model.costs.forward / 1000,
-            )
-            for name, model in self.registry.models.items()
-        }
+        self.batchers = self._batchers_in(PREDICTION)
+        self._standing_aside = self._batchers_in(EXPLANATION)  # of requests that go on to ask much more
         self.outliners: dict[str, Batcher[Masks]] = {
             name: Batcher(
                 name,
@@ -82,6 +73,19 @@ class Pipeline:
         self.admission = Admission(self.batchers.values(), self.outliners.values(), settings.max_wait_s)
         self._explaining = Semaphore(settings.max_explanations)  # held until a thread has ended
         self._slow = ThreadPoolExecutor(settings.max_explanations + 1, thread_name_prefix="explain")  # and a job
+
+    def _batchers_in(self, priority: int) -> dict[str, Batcher[Outputs]]:
+        return {
+            name: Batcher(
+                name,
+                model.engine.run,
+                self._lanes[priority],
+                max_batch=self.settings.max_batch,
+                max_queue=self.settings.max_queue,
+                cost=model.costs.forward / 1000,
+            )
+            for name, model in self.registry.models.items()
+        }
 
     async def answer(
         self,
@@ -115,6 +119,7 @@ class Pipeline:
         manifest = served.bundle.manifest
         method = self.check(model, len(uploads), wish, inline=job is None)
         at_once = method is None or method.budget == 0
+        brief = method is not None and method.budget <= 1 and not method.gradients
         if job is None:
             self.admission.admit(deadline, len(uploads))
         with Share(self.room if job is None else None) as share:
@@ -122,7 +127,8 @@ class Pipeline:
             with self.on_its_way(urgent=job is None and at_once):
                 more = method.outputs if method is not None else frozenset[str]()
                 by = None if deadline is None else deadline - self.admission.besides
-                asking = partial(self.batchers[model].run, more=more, deadline=by)
+                batchers = self.batchers if job is None and (at_once or brief) else self._standing_aside
+                asking = partial(batchers[model].run, more=more, deadline=by)
                 if at_once:
                     due = self.batchers[model].due(len(uploads), by)
                     decoded, computed, decode_end = await self._read_and_compute(served, uploads, budget, asking, due)
@@ -136,7 +142,6 @@ class Pipeline:
             decoded, answers = set_failed_aside(decoded, computed, request_id if job is None else request_id[:8])
             readable = [row for row in decoded if isinstance(row, Read)]
             inference_end = perf_counter()
-            brief = method is not None and method.budget <= 1 and not method.gradients
             given_up = Event()
             view = self.view(served, job, given_up, wish.options.deadline_ms, brief=brief)
             explaining = partial(explain_all, readable, answers, wish, served, method, view, job)

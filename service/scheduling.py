@@ -3,8 +3,8 @@
 A slow method asks its questions a small batch at a time, and each waits for its turn. Work that somebody waits for at
 once stands in nobody's way: a slow batch does not start while such work is on its way, and one that runs already is
 stopped between two nodes of its graph and done again later. What was kept waiting for some seconds runs to its end, so
-that it gets on under any load. What has a deadline waits for a fortieth of what is left of it, and such haste keeps one
-in fifty urgent requests waiting, no more, so that their 95th percentile does not come to be the length of a batch.
+that it gets on under any load. What still waits at its deadline is in haste, for it is to end; such haste keeps one in
+a hundred urgent requests waiting, no more, so that their 95th percentile does not come to be the length of a batch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ T = TypeVar("T")
 
 PREDICTION, EXPLANATION, JOB = 0, 1, 2
 PATIENCE = 3.0  # seconds that urgent work may keep other work waiting
-_HASTE = 1 / 40  # of the time that is left until a deadline, after which a call is in haste
-_SPARED = 50  # urgent requests for each that haste keeps waiting
+_SPARED = 100  # urgent requests for each that haste keeps waiting
 
 
 @dataclass(order=True, slots=True)
@@ -71,12 +70,11 @@ class EngineThread:
         Args:
             priority: of the call.
             run: the call.
-            end: deadline of what it is part of (`time.monotonic`): the nearer, the less it waits for urgent work.
+            end: deadline of what it is part of (`time.monotonic`), from which it is in haste.
         """
-        now = monotonic()
-        haste = inf if end is None else now + max(0.0, end - now) * _HASTE
         with self._changed:
-            heapq.heappush(self._waiting, _Call(priority, next(self._numbers), now + PATIENCE, haste, run))
+            patient, haste = monotonic() + PATIENCE, inf if end is None else end
+            heapq.heappush(self._waiting, _Call(priority, next(self._numbers), patient, haste, run))
             self._changed.notify()
 
     @contextmanager
