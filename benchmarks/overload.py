@@ -51,7 +51,13 @@ class Connections:
         self._free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []  # and since when
 
     async def post(self, request: bytes) -> int:
-        """The status of the answer to a whole request."""
+        """The status of the answer to a whole request; 0 where the connection is closed instead."""
+        try:
+            return await self._posted(request)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return 0
+
+    async def _posted(self, request: bytes) -> int:
         reader, writer = self._kept() or await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(request)
         await writer.drain()

@@ -70,6 +70,8 @@ class Pipeline:
         workers = settings.decode_threads or min(4, len(os.sched_getaffinity(0)))
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._chunks = workers
+        on_cuda = any(model.engine.provider == "cuda" for model in self.registry.models.values())
+        self._read_files = partial(read_files, locked=not on_cuda)  # beside a GPU Python's lock is what limits
         self.admission = Admission(self.batchers.values(), self.outliners.values(), settings.max_wait_s)
         self._explaining = Semaphore(settings.max_explanations)  # held until a thread has ended
         self._slow = ThreadPoolExecutor(settings.max_explanations + 1, thread_name_prefix="explain")  # and a job
@@ -230,7 +232,9 @@ class Pipeline:
         numbered = list(enumerate(uploads, first))
         share = -(-len(numbered) // self._chunks)
         chunks = [numbered[start : start + share] for start in range(0, len(numbered), share)]
-        files = await asyncio.gather(*(self.in_thread(partial(read_files, chunk, spec, budget)) for chunk in chunks))
+        files = await asyncio.gather(
+            *(self.in_thread(partial(self._read_files, chunk, spec, budget)) for chunk in chunks)
+        )
         return [row for rows in files for row in rows]
 
     def view(

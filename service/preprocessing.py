@@ -11,6 +11,8 @@ from service.types import Float, Frame, Grey8, Item, PreprocessingSpec, Region
 _DETECTION_SIDE = 256  # the field of view is found on a copy whose longer side is at most this
 _SATURATED = 250  # of 255: the white that an OCT device fills registered frames with
 _FILL_BLEED = 5  # pixels of JPEG ringing around that fill
+_LEVELS = 2**16  # that are counted
+_EXACT = 2**23  # up to which float32 holds whole numbers, and what is 16 bits above
 
 
 def prepare(frame: Frame, spec: PreprocessingSpec) -> Item:
@@ -73,7 +75,7 @@ def _to_grey8(pixels: Grey8 | Float) -> Grey8:
     """An 8-bit copy for finding the field of view only."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
-    low, high = np.percentile(pixels, (0.5, 99.8))
+    low, high = _percentiles(pixels, None, (0.5, 99.8))
     scaled = np.subtract(pixels, low)
     scaled *= 255.0 / max(float(high - low), 1e-6)
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
@@ -117,13 +119,11 @@ def _window(
     """Map the two percentiles of the field of view to 0 and 255; pixels that are not valid become black."""
     x, y, w, h = box
     field = pixels[y : y + h, x : x + w]
-    inside = None if valid is None else np.ascontiguousarray(valid[y : y + h, x : x + w])
-    if pixels.dtype == np.uint8:  # there are 256 levels: count them, and look the rest up
-        low, high = _percentiles_of_levels(np.ascontiguousarray(field, np.uint8), inside, window)
+    low, high = _percentiles(field, None if valid is None else valid[y : y + h, x : x + w], window)
+    if pixels.dtype == np.uint8:  # there are 256 levels: look them up
         levels = _stretch(np.arange(256, dtype=np.float32), low, high)
         windowed = np.asarray(cv2.LUT(pixels, levels), np.uint8)
     else:
-        low, high = _percentiles(field if inside is None else field[inside], window)
         windowed = _stretch(pixels.astype(np.float32, copy=False), low, high)
     return windowed if valid is None else windowed * valid
 
@@ -135,33 +135,50 @@ def _stretch(pixels: Float, low: float, high: float) -> Grey8:
     return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
-def _percentiles(pixels: Grey8 | Float, window: tuple[float, float]) -> tuple[float, float]:
-    if not pixels.size:
+def _percentiles(
+    pixels: Grey8 | Float, inside: NDArray[np.bool_] | None, window: tuple[float, float]
+) -> tuple[float, float]:
+    """Percentiles of the pixels `inside`, as `numpy.percentile` gives them, to the last bit; 0 and 1 of none."""
+    counted = _counted(pixels, inside)
+    if counted is not None:
+        lowest, below = counted
+        total = int(below[-1])
+        low, high = (_level_at(lowest, below, share / 100 * (total - 1)) for share in window)
+        return low, high
+    chosen = pixels if inside is None else pixels[inside]
+    if not chosen.size:
         return 0.0, 1.0
-    low, high = np.percentile(pixels, window)
+    low, high = np.percentile(chosen, window)
     return float(low), float(high)
 
 
-def _percentiles_of_levels(
-    pixels: Grey8, inside: NDArray[np.bool_] | None, window: tuple[float, float]
-) -> tuple[float, float]:
-    """What `_percentiles` says, to the last bit, from a histogram instead of a sorted copy."""
-    if pixels.size >= 2**24:  # OpenCV counts in float32
-        return _percentiles(pixels if inside is None else pixels[inside], window)
-    mask = None if inside is None else inside.view(np.uint8)
-    below = np.cumsum(cv2.calcHist([pixels], [0], mask, [256], [0, 256]).astype(np.int64))
-    total = int(below[-1])
-    if not total:
-        return 0.0, 1.0
-    low, high = (_level_at(below, share / 100 * (total - 1)) for share in window)
-    return low, high
+def _counted(pixels: Grey8 | Float, inside: NDArray[np.bool_] | None) -> tuple[int, NDArray[np.int64]] | None:
+    """A level, and how many pixels are no brighter than it and each that follows: sooner than to sort them.
+
+    None where they are no whole numbers within 16 bits, which detectors count in, or none, or more than OpenCV counts.
+    """
+    if not pixels.size or pixels.size >= 2**24:  # in float32
+        return None
+    lowest, levels, of = 0, 256, np.ascontiguousarray(pixels)
+    if pixels.dtype != np.uint8:
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (low.is_integer() and abs(low) < _EXACT and high - low < _LEVELS):  # not-a-number neither
+            return None
+        lowest, levels = int(low), int(high - low) + 1
+        of = np.subtract(pixels, np.float32(low)).astype(np.uint16)
+        if not np.array_equal(of, pixels - np.float32(low)):
+            return None
+    mask = None if inside is None else np.ascontiguousarray(inside).view(np.uint8)
+    counts = cv2.calcHist([of], [0], mask, [levels], [0, levels])
+    below = np.cumsum(counts.astype(np.int64))
+    return (lowest, below) if below[-1] else None
 
 
-def _level_at(below: NDArray[np.int64], position: float) -> float:
+def _level_at(lowest: int, below: NDArray[np.int64], position: float) -> float:
     """The value at a position between two neighbours of the sorted pixels, as `numpy.percentile` interpolates."""
     first = int(position)
     share = position - first
-    at, after = (int(level) for level in np.searchsorted(below, [first, first + 1], side="right"))
+    at, after = (lowest + int(level) for level in np.searchsorted(below, [first, first + 1], side="right"))
     if share == 0:
         return float(at)
     return after - (after - at) * (1 - share) if share >= 0.5 else at + (after - at) * share

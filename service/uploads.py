@@ -39,7 +39,7 @@ def budget_of(hold: Callable[[int], None] | None) -> Budget:
 
 
 def read_files(
-    numbered: Sequence[tuple[int, Upload]], spec: PreprocessingSpec, budget: Budget
+    numbered: Sequence[tuple[int, Upload]], spec: PreprocessingSpec, budget: Budget, *, locked: bool = True
 ) -> list[Read | ImageFailure]:
     """All frames of all files, decoded and prepared, in order; what is wrong with a file is its only row.
 
@@ -48,16 +48,19 @@ def read_files(
         spec: of the model that is asked.
         budget: of the request. Where it does not keep pixels, those of the frames are black, have the frame's size and
             take no memory.
+        locked: see `read_frames`.
 
     Raises:
         TooManyImages: beyond the budget.
     """
-    return [row for number, upload in numbered for row in _read(number, upload, spec, budget)]
+    return [row for number, upload in numbered for row in _read(number, upload, spec, budget, locked=locked)]
 
 
-def _read(number: int, upload: Upload, spec: PreprocessingSpec, budget: Budget) -> list[Read | ImageFailure]:
+def _read(
+    number: int, upload: Upload, spec: PreprocessingSpec, budget: Budget, *, locked: bool
+) -> list[Read | ImageFailure]:
     try:
-        frames = read_frames(upload.content, upload.name, budget)
+        frames = read_frames(upload.content, upload.name, budget, locked=locked)
     except UnreadableImage as error:
         ERRORS.labels(error.kind).inc()
         return [ImageFailure(name=upload.name, error=Problem.of(error))]

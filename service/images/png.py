@@ -1,7 +1,7 @@
 """Plain PNG files, decoded by image-rs: to the pixels that Pillow gives, sooner (docs/http-efficiency.md).
 
-The decoder holds Python's lock meanwhile, so it is given small images only; everything else, and all that it refuses,
-is Pillow's, which also says what is wrong with a file.
+The decoder holds Python's lock meanwhile, so it is given small images only, and none where that lock is what limits, as
+beside a GPU (docs/gpu.md); everything else, and all that it refuses, is Pillow's, which also says what is wrong.
 """
 
 from __future__ import annotations

@@ -67,13 +67,14 @@ def sniff(content: bytes) -> Format | None:
     return "dicom" if looks_like_dicom(content) else None
 
 
-def read_frames(content: bytes, name: str, budget: Budget | None = None) -> list[Frame]:
+def read_frames(content: bytes, name: str, budget: Budget | None = None, *, locked: bool = True) -> list[Frame]:
     """Decode a file.
 
     Args:
         content: the whole file: PNG, JPEG or DICOM.
         name: what the frames are called; the frames of a multi-frame file are `name#1`, `name#2`, ...
         budget: of all files of a request; None for any number.
+        locked: whether Python's lock may be held for a millisecond, where that is sooner.
 
     Returns:
         At least one frame. Grey and colour images of 8 bits give uint8; 16-bit PNG and all DICOM with a rescale, a
@@ -87,12 +88,16 @@ def read_frames(content: bytes, name: str, budget: Budget | None = None) -> list
     form = sniff(content)
     if form is None:
         raise UnsupportedFormat("the file is neither PNG nor JPEG nor DICOM")
-    return read_dicom(content, name, budget) if form == "dicom" else [_read_raster(content, name, form, budget)]
+    return (
+        read_dicom(content, name, budget)
+        if form == "dicom"
+        else [_read_raster(content, name, form, budget, locked=locked)]
+    )
 
 
-def _read_raster(content: bytes, name: str, form: Format, budget: Budget | None) -> Frame:
+def _read_raster(content: bytes, name: str, form: Format, budget: Budget | None, *, locked: bool) -> Frame:
     """Decode PNG or JPEG."""
-    plain = read_plain(content) if form == "png" else None
+    plain = read_plain(content) if form == "png" and locked else None
     if plain is not None:
         _admit(plain.shape[1], plain.shape[0], budget)
         return _frame(name, plain)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.preprocessing import (
+    _counted,
     _percentiles,
-    _percentiles_of_levels,
     prepare,
     prepare_mask,
     registration_fill,
@@ -126,6 +126,41 @@ def test_a_map_goes_back_to_the_pixels_that_it_came_from():
 )
 def test_levels_are_counted_to_the_last_bit_of_what_sorting_gives(pixels, window, masked, seed):
     inside = np.random.default_rng(seed).random(pixels.shape) < 0.5 if masked else None
-    assert _percentiles_of_levels(pixels, inside, window) == _percentiles(
-        pixels if inside is None else pixels[inside], window
-    )
+    check_percentiles(pixels, inside, window)
+
+
+@given(
+    arrays(np.uint16, st.tuples(st.integers(1, 40), st.integers(1, 40))),
+    st.integers(-(2**24), 2**24),
+    st.sampled_from([1.0, 0.5, 3.0, 0.37]),
+    st.tuples(st.floats(0, 100), st.floats(0, 100)),
+    st.booleans(),
+)
+def test_values_of_detectors_too_and_others_are_sorted(stored, intercept, slope, window, masked):
+    pixels = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    inside = np.random.default_rng(0).random(pixels.shape) < 0.5 if masked else None
+    check_percentiles(pixels, inside, window)
+
+
+def check_percentiles(pixels, inside, window) -> None:
+    chosen = pixels if inside is None else pixels[inside]
+    expected = tuple(np.percentile(chosen, window)) if chosen.size else (0.0, 1.0)
+    assert _percentiles(pixels, inside, window) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "counted"),
+    [
+        ([-1024, 3071], True),
+        ([0, 65535], True),
+        ([0, 65536], False),
+        ([0, 0.5], False),
+        ([0.5, 1.5], False),
+        ([0, np.nan], False),
+        ([-np.inf, 0], False),
+        ([0, np.inf], False),
+        ([2**24, 2**24 + 2], False),
+    ],
+)
+def test_only_whole_numbers_within_sixteen_bits_are_counted(values, counted):
+    assert (_counted(np.array([values], np.float32), None) is not None) == counted

@@ -22,8 +22,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import apply_voi
 
+from loadtests.payloads import uploads
 from service import errors
-from service.images import patience, pixels
+from service.images import patience, pixels, reading
 from service.images.reading import read_frames, sniff
 from service.preprocessing import prepare
 from service.types import PreprocessingSpec
@@ -741,3 +742,12 @@ def test_many_frames_that_are_slow_each_are_too_slow_together(monkeypatch):
     monkeypatch.setattr(patience, "monotonic", lambda: float(next(ticks)))
     with pytest.raises(errors.SlowImage):
         read_frames(buffer.getvalue(), "file")
+
+
+def test_where_the_lock_must_not_be_held_pillow_decodes_to_the_same(monkeypatch):
+    content = uploads()["MR"][0].content
+    (sooner,) = read_frames(content, "a")
+    monkeypatch.setattr(reading, "read_plain", None)
+    (found,) = read_frames(content, "a", locked=False)
+    assert found.pixels.dtype == sooner.pixels.dtype
+    assert (found.pixels == sooner.pixels).all()
