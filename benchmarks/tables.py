@@ -53,6 +53,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "http": service.http,
     "interference": service.interference,
     "overload": service.overload,
+    "overload_apart": partial(service.overload, "overload_apart"),
     "observation": service.observation,
     "faults": service.faults,
     "soak": service.soak,

@@ -81,9 +81,9 @@ def interference() -> str:
     return table(names, rows) + f"\n\n{text}"
 
 
-def overload() -> str:
+def overload(name: str = "overload") -> str:
     """Goodput at multiples of capacity."""
-    result = result_of("overload")
+    result = result_of(name)
     names = list(result["rows"][0])
 
     def cell(value: float | int | None) -> str:
@@ -92,6 +92,7 @@ def overload() -> str:
     rows = [[f"{row[names[0]]:g}", *(cell(row[name]) for name in names[1:])] for row in result["rows"]]
     used = result["options"]
     text = f"Capacity {result['capacity']:.1f} images a second, deadline {used['deadline_ms']} ms; "
+    text += f"{used['cores']} core of its own for the service; " if used["cores"] else ""
     return table(names, rows) + f"\n\n{text}{used['seconds']:g} s each; {where(result)}."
 
 

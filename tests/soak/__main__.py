@@ -38,12 +38,10 @@ from service.settings import SHIPPED_MODELS
 from tests.faults.load import MODEL as BRITTLE
 from tests.faults.scene import stage
 from tests.soak.memory import anonymous_mib, processes_of
-from tests.soak.mix import MIX, Kind, failing, warm_up
+from tests.soak.mix import LONGEST_S, MIX, UNHURRIED, Kind, failing, warm_up
 from tests.soak.verdict import flatness
 
 MIB = 2**20
-_LONGEST_S = 600  # an answer to the largest requests, on a slow machine that others use as well
-_UNHURRIED = {"RADIOLUCENT_INLINE_SECONDS": str(_LONGEST_S), "RADIOLUCENT_ANSWER_S": str(_LONGEST_S)}
 _LEAKING = Path(__file__).parent / "leaking"
 BOUNDS = {"memory_mib": 16.0, "files": 16.0, "threads": 8.0, "state_mib": 8.0, "temporary_mib": 8.0}
 ON_CUDA = {"gpu_mib": 16.0}
@@ -64,14 +62,14 @@ async def soak(minutes: float, clients: int, seed: int, leak: int = 0, device: s
     """Run for so long, or until it is interrupted; the worker leaks `leak` KiB a second on purpose."""
     run, stop = Soak(), asyncio.Event()
     leaking = {"PYTHONPATH": str(_LEAKING), "SOAK_LEAK_KIB": str(leak)} if leak else {}
-    settings, model, mix = _UNHURRIED | leaking | {"RADIOLUCENT_DEVICE": device}, BRITTLE, set(MIX)
+    settings, model, mix = UNHURRIED | leaking | {"RADIOLUCENT_DEVICE": device}, BRITTLE, set(MIX)
     if device == "cuda":
         settings |= {"RADIOLUCENT_MODELS": str(SHIPPED_MODELS), "RADIOLUCENT_RULES": str(SHIPPED_RULES)}
         model, mix = SHIPPED, mix - {failing}
     with tempfile.TemporaryDirectory(prefix="radiolucent-soak-") as name:
         async with (
             stage({"TMPDIR": name} | settings) as service,
-            httpx.AsyncClient(base_url=service.address, timeout=_LONGEST_S) as client,
+            httpx.AsyncClient(base_url=service.address, timeout=LONGEST_S) as client,
         ):
             await warm_up(client, model, mix)
             tasks = [asyncio.create_task(_send(client, run, stop, f"{seed}:{n}", model, mix)) for n in range(clients)]
