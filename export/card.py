@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from service.bundle import CodedConcept, Described, Estimate, Manifest
+from service.manifest import CodedConcept, Described, Estimate, Manifest
 from service.segmenter import SegmentationManifest
 from training.markdown import table
 

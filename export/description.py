@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from service.bundle import CodedConcept, Kind, Label
+from service.manifest import CodedConcept, Kind, Label
 from service.validation import Strict
 
 SHIPPED = Path(__file__).parent / "descriptions"

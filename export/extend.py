@@ -25,8 +25,9 @@ from export.parity import ParityError
 from export.quantize import quantize
 from export.restore import CannotRestore, new_head, restore
 from export.writer import TestImages, spread, write_bundle
-from service.bundle import Bundle, Estimate, Manifest, Profile, Reduced, SeriesPooling, read_bundle
+from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_graph
+from service.manifest import Estimate, Manifest, Profile, Reduced, SeriesPooling
 from service.types import Grey8
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.commands import run_command

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from export.graph import Explained, Fused, Logits
-from service.bundle import ParityCheck
 from service.engine import Engine
+from service.manifest import ParityCheck
 from service.types import Float, Grey8, Outputs
 from training.datasets.record import DatasetError
 

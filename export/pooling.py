@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tqdm import tqdm
 
-from service.bundle import Bundle, Estimate, SeriesPooling, read_bundle
+from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_engine
+from service.manifest import Estimate, SeriesPooling
 from training.bootstrap import Array
 from training.bootstrap import Estimate as Measured
 from training.commands import run_command

@@ -9,7 +9,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from export.graph import ClassActivation, Fused, fuse_network
-from service.bundle import Bundle, Manifest
+from service.bundle import Bundle
+from service.manifest import Manifest
 from training.models import build
 from training.models.network import Network
 from training.models.shapley_head import ShapleyHead

@@ -20,19 +20,8 @@ from export.graph import round_to_half
 from export.onnx_file import OPSET, save_sharing_weights, trace
 from export.parity import ParityError
 from export.writer import ExportError, put_in_place
-from service.bundle import (
-    CARD,
-    GOLDEN,
-    GRAPH,
-    MANIFEST,
-    WEIGHTS,
-    Estimate,
-    Evaluation,
-    OperatingPoint,
-    ParityCheck,
-    Provenance,
-    sha256,
-)
+from service.bundle import CARD, GOLDEN, GRAPH, MANIFEST, WEIGHTS, sha256
+from service.manifest import Estimate, Evaluation, OperatingPoint, ParityCheck, Provenance
 from service.segmenter import SegmentationManifest, open_segmenter
 from service.types import Float, Grey8
 from training.datasets.prepared import cached_at

@@ -23,15 +23,10 @@ from export.gradients import gradient_graph
 from export.graph import Fused, fuse_network
 from export.onnx_file import OPSET, save_sharing_weights, to_onnx
 from export.parity import check_parity, run_module
-from service.bundle import (
-    CARD,
-    FP16,
-    GOLDEN,
-    GRADIENTS,
-    GRAPH,
-    INT8,
-    MANIFEST,
-    WEIGHTS,
+from service.bundle import CARD, FP16, GOLDEN, GRADIENTS, GRAPH, INT8, MANIFEST, WEIGHTS, read_bundle, sha256
+from service.engine import Engine, check_golden, open_graph
+from service.explainers import METHODS
+from service.manifest import (
     Estimate,
     Evaluation,
     Explanation,
@@ -41,11 +36,7 @@ from service.bundle import (
     OperatingPoint,
     Provenance,
     Reduced,
-    read_bundle,
-    sha256,
 )
-from service.engine import Engine, check_golden, open_graph
-from service.explainers import METHODS
 from service.types import Grey8
 from training.bootstrap import Estimate as Measured
 from training.calibration import probabilities

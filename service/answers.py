@@ -9,7 +9,7 @@ from math import ceil, log10
 
 import numpy as np
 
-from service.bundle import Manifest
+from service.manifest import Manifest
 from service.schemas import ExplanationAnswer, ImageAnswer, ImageFailure
 from service.types import Attribution, Encoding, Float
 

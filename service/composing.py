@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from service.answers import explanation_answer
 from service.batching import Answer, Rows
-from service.bundle import Kind, Manifest
 from service.errors import InvalidParameter, ModelFailed, RequestError, UnknownTarget
 from service.explainers import targets
 from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
+from service.manifest import Kind, Manifest
 from service.observability import ERRORS, EVALUATIONS, IMAGES, logger
 from service.observability.drift import observe_prediction, observe_unlike
 from service.observability.stages import observe_stages

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle, Reduced
+from service.bundle import Bundle
 from service.cuda import SIZES, Session, has_cuda, open_on_cuda
 from service.errors import GoldenSampleMismatch
+from service.manifest import Reduced
 from service.memory import share_arena
 from service.shared_graphs import save_to, shared_graph
 from service.types import Float, Grey8, Outputs

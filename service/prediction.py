@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.bundle import Manifest
+from service.manifest import Manifest
 from service.types import Float
 
 

@@ -10,11 +10,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from service.bundle import MANIFEST, Bundle, Described, read_bundle
+from service.bundle import MANIFEST, Bundle, read_bundle
 from service.cuda import SIZES
 from service.engine import Engine, open_engine, read_golden
 from service.errors import BundleError, UnknownModel, WrongTask
 from service.explainers.base import Method, Options, Tier
+from service.manifest import Described
 from service.observability import BUNDLES_REFUSED, MODEL_INFO, logger
 from service.observability.drift import expect_predictions
 from service.segmenter import Segmenter, is_segmentation, open_segmenter

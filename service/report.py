@@ -11,7 +11,8 @@ from fpdf.enums import XPos, YPos
 from PIL import Image
 
 from service.answers import decoded
-from service.bundle import GRAPH, Bundle, Estimate
+from service.bundle import GRAPH, Bundle
+from service.manifest import Estimate
 from service.rendering import display_grey
 from service.schemas import RESEARCH_NOTICE, ExplanationAnswer, ImageAnswer
 from service.types import Frame

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.bundle import Estimate, Evaluation, Finding, Kind, Label, OperatingPoint, Profile, Provenance, Reduced
 from service.errors import RadiolucentError
+from service.manifest import Estimate, Evaluation, Finding, Kind, Label, OperatingPoint, Profile, Provenance, Reduced
 from service.types import Encoding, Stopped
 
 RESEARCH_NOTICE = (

@@ -16,10 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from service.bundle import GOLDEN, GRAPH, MANIFEST, Described, Label, OperatingPoint, read_manifest
+from service.bundle import GOLDEN, GRAPH, MANIFEST, read_manifest
 from service.cuda import Session
 from service.engine import GOLDEN_TOLERANCE, Provider, open_graph
 from service.errors import GoldenSampleMismatch
+from service.manifest import Described, Label, OperatingPoint
 from service.types import Grey8, Masks
 
 _PIECE = 8  # images in one call: feature maps at full size need much memory, and more at once is no faster

@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from service.backfill.arrow import Array, Table
 from service.backfill.files import failed_row
-from service.bundle import Manifest, read_bundle
+from service.bundle import read_bundle
 from service.engine import open_engine, read_golden
 from service.errors import RadiolucentError
 from service.explainers import find_method, targets
 from service.explainers.base import Options, Question, run_together
+from service.manifest import Manifest
 from service.prediction import Prediction, predict
 from service.types import Attribution, Grey8
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from service.backfill.arrow import Table
 from service.backfill.files import Source, failed_row
 from service.backfill.ledger import keys_of
-from service.bundle import Kind
 from service.composing import kind_warnings
 from service.images.dicom import decode, describe
 from service.images.parsing import parse
 from service.images.reading import read_frames, sniff
 from service.images.tags import uid_of
+from service.manifest import Kind
 from service.preprocessing import prepare
 from service.types import Frame, Grey8, Item, PreprocessingSpec
 

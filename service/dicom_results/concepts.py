@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from service.bundle import Finding, Label, Manifest
+from service.manifest import Finding, Label, Manifest
 
 if TYPE_CHECKING:
     from highdicom.sr import CodedConcept

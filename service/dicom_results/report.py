@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from service.bundle import Finding
 from service.dicom_results import concepts
 from service.dicom_results.concepts import body_part_of, concept_of, probability_of
 from service.dicom_results.instance import MANUFACTURER, RESEARCH, Making, algorithm_name, arguments, finish
 from service.dicom_results.references import by_instance, evidence
+from service.manifest import Finding
 from service.series.answer import SeriesFinding
 
 if TYPE_CHECKING:

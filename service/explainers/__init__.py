@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from service.bundle import Manifest
 from service.errors import UnknownMethod, UnknownTarget
 from service.explainers import (
     eigencam,
@@ -24,6 +23,7 @@ from service.explainers import (
     xgradcam,
 )
 from service.explainers.base import Method
+from service.manifest import Manifest
 from service.types import Target
 
 METHODS: dict[str, Method] = {

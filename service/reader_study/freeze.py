@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from service.bundle import MANIFEST, Manifest, sha256
+from service.bundle import MANIFEST, sha256
 from service.composing import JobHandle, Wish
 from service.errors import InvalidParameter, UnreadableImage
 from service.explainers import find_method
 from service.images.reading import read_frames
+from service.manifest import Manifest
 from service.pipeline import Pipeline
 from service.reader_study.cases import ListedCase, list_sha256
 from service.reader_study.codes import lock_of, new_code

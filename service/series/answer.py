@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.bundle import Manifest
+from service.manifest import Manifest
 from service.prediction import Prediction
 from service.series.reading import Series
 from service.types import Attribution, Float, Region

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Manifest, SeriesPooling
+from service.manifest import Manifest, SeriesPooling
 from service.series.answer import SeriesFinding
 from service.types import Float
 

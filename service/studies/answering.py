@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.bundle import Manifest
 from service.dicom_results.options import DEFAULT_KINDS, Kind
 from service.dicom_results.options import Options as ResultOptions
 from service.errors import TooSlow, UnknownTarget
 from service.explainers import check_target, find_method, targets
 from service.explainers.base import DEFAULTS, Options, Question, run_together
+from service.manifest import Manifest
 from service.observability import BATCH_IMAGES, EVALUATIONS, IMAGES, QUEUE_SECONDS
 from service.observability.drift import observe_prediction
 from service.observability.stages import observe_stages, stage

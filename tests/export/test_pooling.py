@@ -7,8 +7,9 @@ import pytest
 
 from export.extend import main as extend
 from export.pooling import main
-from service.bundle import SeriesPooling, read_bundle
+from service.bundle import read_bundle
 from service.engine import open_engine, read_golden
+from service.manifest import SeriesPooling
 from service.series.pooling import NOT_CALIBRATED, pool
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from service.bundle import GOLDEN, GRAPH, MANIFEST, Manifest, read_bundle, sha256
+from service.bundle import GOLDEN, GRAPH, MANIFEST, read_bundle, sha256
 from service.engine import open_engine
 from service.errors import BundleDigestMismatch, BundleSchemaMismatch, GoldenSampleMismatch
+from service.manifest import Manifest
 from service.registry import load_models
 
 

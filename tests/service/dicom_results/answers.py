@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from service.bundle import Manifest
+from service.manifest import Manifest
 from service.prediction import predict
 from service.rendering import on_frame
 from service.series.answer import SeriesAnswer, SeriesFinding, SlicePrediction

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.bundle import MANIFEST, Manifest, SeriesPooling
+from service.bundle import MANIFEST
+from service.manifest import Manifest, SeriesPooling
 from service.prediction import predict
 from service.series.pooling import NOT_CALIBRATED, pool, strongest
 from service.settings import SHIPPED_MODELS

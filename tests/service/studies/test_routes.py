@@ -14,10 +14,10 @@ from pydicom import dcmread
 from starlette.testclient import TestClient
 
 from service.api import make_api, set_up_jobs
-from service.bundle import Manifest
 from service.dicomweb.archives import Archive
 from service.dicomweb.multipart import Limits, MultipartReader, write_multipart
 from service.errors import UnknownMethod, UnknownModel
+from service.manifest import Manifest
 from service.pipeline import Pipeline
 from service.rendering import on_frame
 from service.room import Room, Share

@@ -1,0 +1,217 @@
+"""The manifest of a model bundle: its schema, and what every field means. `service.bundle` reads it."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from service.types import PreprocessingSpec
+from service.validation import Strict
+
+SCHEMA_VERSION = 2
+Reduced = Literal["int8", "fp16"]  # precisions that a bundle may have besides float32
+
+
+class CodedConcept(Strict):
+    """A concept of a terminology, as DICOM codes it (PS3.3 8.8): SCT is SNOMED CT, RADLEX is RadLex, DCM is DICOM."""
+
+    scheme: Literal["SCT", "RADLEX", "DCM"]
+    value: str
+    meaning: str
+
+
+class OperatingPoint(Strict):
+    """A finding is called present when its calibrated probability reaches `threshold`; `chosen_by` says why there."""
+
+    threshold: float = Field(ge=0, le=1)
+    chosen_by: str
+
+
+class Label(Strict):
+    """One output class. `healthy` marks the class of images that show none of the findings."""
+
+    name: str
+    display: str
+    code: CodedConcept | None = None
+    healthy: bool = False
+
+
+class Finding(Strict):
+    """Something reported besides the label: present with the summed probability of some labels."""
+
+    name: str
+    display: str
+    labels: tuple[str, ...]
+    code: CodedConcept | None = None
+    operating_point: OperatingPoint
+
+
+class Kind(Strict):
+    """What images the model is for. An image of another kind is answered with a warning.
+
+    `modalities` are values of DICOM Modality (0008,0060); `largest_colour` is the highest mean spread between
+    colour channels (0..1) of a grey image that went through colour compression.
+    """
+
+    modalities: tuple[str, ...]
+    body_part: CodedConcept | None
+    description: str
+    largest_colour: float = 0.04
+
+
+class Graph(Strict):
+    """The ONNX graph. `cam` says what the output equals: with `class_activation`, mean(cam) + bias = logit, exactly.
+
+    `outputs` are the others that it has.
+    """
+
+    opset: int
+    grid: tuple[int, int]
+    outputs: tuple[str, ...]
+    cam: Literal["class_activation", "gradient"]
+    target_layer: str
+    weights: Literal["float16", "float32"]
+    bias: tuple[float, ...] | None
+
+
+class Estimate(Strict):
+    """A measured value with its 95 % confidence interval (None where none was computed)."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Explanation(Strict):
+    """A method that the bundle can explain with.
+
+    `exact` methods compute their definition to rounding error. `quality` is how good the maps were found to be
+    (`docs/explanation-quality.md` says what each measure is); empty where that was not measured.
+    """
+
+    method: str
+    exact: bool
+    meaning: str
+    source: str
+    quality: dict[str, Estimate] = Field(default_factory=dict)
+
+
+class Profile(Strict):
+    """A cheaper graph, and what it was measured to change on the test part, against the full one.
+
+    `measured_on` is the provider that it ran on there: a CPU computes float16 in float32 and only rounds between.
+    """
+
+    images: int
+    accuracy_full: float
+    accuracy: float
+    labels_agree: float
+    map_correlation: float
+    measured_on: Literal["cpu", "cuda"] = "cpu"
+
+
+class Evaluation(Strict):
+    """Measured on a part that no choice looked at. `half_precision` is what storing half-precision weights changed."""
+
+    part: str
+    images: int
+    groups: int
+    command: str
+    date: str
+    metrics: dict[str, Estimate]
+    half_precision: dict[str, float]
+    localisation: dict[str, Estimate]
+    shortcut: dict[str, Estimate]
+
+
+class ParityCheck(Strict):
+    """The largest deviation found by one of the exporter's checks, and the largest that it allows."""
+
+    check: str
+    deviation: float
+    tolerance: float
+    images: int
+
+
+class Provenance(Strict):
+    """Where the weights come from."""
+
+    network: str
+    parameters: int
+    training_data: str
+    data_sha256: str
+    split_sha256: str
+    checkpoint_sha256: str
+    initial_weights: str | None
+    epochs: int
+
+
+class SeriesPooling(Strict):
+    """How slices become the answer for their series (the formula is in `service.series.pooling`), and how good it was.
+
+    `strongest` slices are averaged; `scale` and `offset` (logits) calibrate the mean. `fitted_on` says what a series
+    was; `groups` counts the patients or blocks that scale and offset were fitted on. `metrics` were measured on
+    `test_groups` others of the test part by `command`.
+    """
+
+    strongest: int = Field(ge=1)
+    scale: float = Field(gt=0)
+    offset: float
+    fitted_on: str
+    groups: int = Field(ge=0)
+    test_groups: int = Field(default=0, ge=0)
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+    command: str = ""
+    date: str = ""
+
+
+class Described(Strict):
+    """What the manifests of all tasks say."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: str
+    title: str
+    kind: Kind
+    preprocessing: PreprocessingSpec
+    provenance: Provenance
+    evaluation: Evaluation
+    parity: tuple[ParityCheck, ...]
+    intended_use: str
+    limits: tuple[str, ...]
+    licence: str
+    references: tuple[str, ...] = ()
+    files: dict[str, str]
+
+
+class Manifest(Described):
+    """Everything that the service and its users know of a classifier. Written by `export`, read here."""
+
+    task: Literal["classification"] = "classification"
+    labels: tuple[Label, ...] = Field(min_length=2)
+    findings: tuple[Finding, ...] = ()
+    graph: Graph
+    explanations: tuple[Explanation, ...] = Field(min_length=1)
+    default_explanation: str
+    profiles: dict[Reduced, Profile] = Field(default_factory=dict)
+    temperature: float = Field(gt=0)
+    series_pooling: SeriesPooling | None = None
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        names = [label.name for label in self.labels]
+        if len(set(names)) != len(names):
+            raise ValueError("labels: names repeat")
+        for finding in self.findings:
+            strangers = set(finding.labels) - set(names)
+            if strangers:
+                raise ValueError(f"findings: {finding.name} names labels that do not exist: {sorted(strangers)}")
+        if self.default_explanation not in {explanation.method for explanation in self.explanations}:
+            raise ValueError("default_explanation: not among the explanations")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the labels, in the order of the graph's outputs."""
+        return tuple(label.name for label in self.labels)
