@@ -16,7 +16,7 @@ from typing import TypeVar
 import cv2
 
 from service.admission import Admission
-from service.batching import Answer, Batcher
+from service.batching import BATCH_S, Answer, Batcher
 from service.checking import check_cost, check_request
 from service.composing import JobHandle, Read, Wish, explain_all, observe, set_failed_aside
 from service.errors import ModelFailed, Overloaded
@@ -36,6 +36,7 @@ from service.uploads import Upload, budget_of, read_files
 T = TypeVar("T")
 Computed = Answer[Outputs] | ModelFailed
 _PIECE = 8  # images of a request that are read together, so that who comes meanwhile soon gets a thread
+_ASIDE_S = 0.06  # that a batch takes of what stands aside: it is not stopped
 _AHEAD = 2  # pieces of a request that are read or computed: others get to read theirs, and the engine need not wait
 PREDICT = "none"  # the method label of metrics where nothing is explained
 
@@ -55,7 +56,7 @@ class Pipeline:
         self._engine = EngineThread()
         self._lanes = {priority: Lane(self._engine, priority) for priority in (PREDICTION, EXPLANATION, JOB)}
         self.batchers = self._batchers_in(PREDICTION)
-        self._standing_aside = self._batchers_in(EXPLANATION)  # of requests that go on to ask much more
+        self._standing_aside = self._batchers_in(EXPLANATION, _ASIDE_S)  # for requests that go on to ask much more
         self.outliners: dict[str, Batcher[Masks]] = {
             name: Batcher(
                 name,
@@ -76,7 +77,7 @@ class Pipeline:
         self._explaining = Semaphore(settings.max_explanations)  # held until a thread has ended
         self._slow = ThreadPoolExecutor(settings.max_explanations + 1, thread_name_prefix="explain")  # and a job
 
-    def _batchers_in(self, priority: int) -> dict[str, Batcher[Outputs]]:
+    def _batchers_in(self, priority: int, max_seconds: float = BATCH_S) -> dict[str, Batcher[Outputs]]:
         return {
             name: Batcher(
                 name,
@@ -84,6 +85,7 @@ class Pipeline:
                 self._lanes[priority],
                 max_batch=self.settings.max_batch,
                 max_queue=self.settings.max_queue,
+                max_seconds=max_seconds,
                 cost=model.costs.forward / 1000,
             )
             for name, model in self.registry.models.items()

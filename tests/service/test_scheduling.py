@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bright import offer, png
+from prometheus_client import REGISTRY
 
 from service import scheduling
 from service.bundle import read_bundle
+from service.composing import Wish
 from service.engine import Engine, Stop, Stopped, open_graph
 from service.errors import Cancelled
+from service.explainers.base import Options
+from service.pipeline import Pipeline
 from service.scheduling import EXPLANATION, PREDICTION, EngineThread, Lane, Waiting
+from service.settings import Settings
+from service.uploads import Upload
 
 BUNDLE = Path(__file__).resolve().parents[2] / "models" / "brain-mri-resnet50"
 SLOW = np.zeros((48, 224, 224, 1), np.uint8)  # a second or more
@@ -201,3 +209,26 @@ def test_what_was_cancelled_before_its_turn_is_not_run():
     assert first.result()
     assert Lane(thread, PREDICTION).submit(lambda: 2).result() == 2
     assert not ran
+
+
+def test_the_prediction_that_a_slow_method_begins_with_stands_aside(write_bundle):
+    offer(bundle := write_bundle("bright"), "rise")
+    pipeline = Pipeline(Settings(models=bundle.parent, threads=1, device="cpu"))
+    image = Upload("image", png(np.arange(64, dtype=np.uint8).reshape(8, 8)))
+    slow, quick = Wish("rise", options=Options(budget=32)), Wish("gradcam")
+
+    def batches() -> float:
+        return REGISTRY.get_sample_value("radiolucent_batch_images_count", {"model": "bright"}) or 0
+
+    async def both() -> None:
+        before = batches()
+        with pipeline.on_its_way():
+            waiting = asyncio.create_task(pipeline.answer("slow", "bright", [image], slow))
+            await asyncio.sleep(0.2)
+            assert batches() == before
+            await pipeline.answer("quick", "bright", [image], quick)
+            assert batches() == before + 1
+        await waiting
+        assert batches() == before + 2
+
+    asyncio.run(both())
