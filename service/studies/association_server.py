@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from threading import Lock
-from time import monotonic
+from threading import enumerate as running_threads
+from time import monotonic, sleep
 from typing import Any
 
 from pynetdicom import AE
@@ -76,8 +77,9 @@ class BoundedEntity(AE):
         for each in silent:
             each.dul.event_queue.put("Evt18")  # closes the connection
             each.dul.to_user_queue.put(None)
-        for each in silent:
-            each.join(_ENDS_WITHIN)
+        end = monotonic() + _ENDS_WITHIN
+        while not set(silent).isdisjoint(running_threads()) and monotonic() < end:  # one may not have begun: no join
+            sleep(0.005)
         super().shutdown()
 
 

@@ -57,14 +57,14 @@ async def sender():
 def test_a_rate_below_capacity_is_met_and_one_above_is_missed_early():
     async def held(rate: float) -> Level:
         async with sender() as send:
-            return await hold(send, rate, {0.95: 300.0}, 3.0, seed=1)
+            return await hold(send, rate, {0.95: 600.0}, 3.0, seed=1)  # a busy machine stands still for a while
 
     low, high = asyncio.run(held(40.0)), asyncio.run(held(300.0))
     assert (low.decision, low.good) == ("met", 1.0)
     assert low.p50_ms >= 1000 * SERVICE_S
     assert high.decision == "missed"
     assert high.seconds < low.seconds  # not held to the end
-    assert high.p95_ms > 300
+    assert high.p95_ms > 600
 
 
 def test_latency_counts_from_when_a_request_was_due():
