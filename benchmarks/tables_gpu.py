@@ -64,53 +64,6 @@ def http() -> str:
     return table(["", *names], rows) + f"\n\n{result['options']['rounds']} round, {where(result)}."
 
 
-def interference() -> str:
-    """What small requests feel beside slow and large ones."""
-    result = result_of("gpu_interference")
-    names = ("requests", "p50, ms", "p95, ms", "p50, times alone", "p95, times alone", "images a second beside")
-    rows = [
-        [row["beside"], *(str(row[n]) if n == "requests" else f"{row[n]:.2f}" for n in names)] for row in result["rows"]
-    ]
-    options = result["options"]
-    return table(["beside", *names], rows) + f"\n\n{options['rate']:g} single images a second; {where(result)}."
-
-
-def studies() -> str:
-    """A series, DICOM in and DICOM out."""
-    result = result_of("gpu_studies")
-    rows = [[row["what"], f"{row['ms a slice']:.1f}", f"{row['slices a second']:.0f}"] for row in result["rows"]]
-    text = f"A series of {result['slices']} slices, {result['objects']} objects made"
-    return table(["", "ms a slice", "slices a second"], rows) + f"\n\n{text}; {where(result)}."
-
-
-def backfill() -> str:
-    """A whole archive."""
-    result = result_of("gpu_backfill")
-    names = ("ONNX Runtime", "steady", "with start-up", "CPU ms", "reading, ms")
-    rows = [
-        [row["what"], *(f"{row[name]:.0f}" if row[name] > 100 else f"{row[name]:.1f}" for name in names)]
-        for row in result["rows"]
-    ]
-    return table(["", *names], rows) + f"\n\n{result['options']['images']} images; {where(result)}."
-
-
-def soak() -> str:
-    """What must stay flat."""
-    result = result_of("gpu_soak")
-    rows = [
-        [
-            name,
-            f"{result['samples'][name][-1]:,.0f}",
-            f"{one['growth']:.1f}",
-            f"{one['low']:.1f} to {one['high']:.1f}",
-            f"{one['bound']:g}",
-        ]
-        for name, one in result["verdicts"].items()
-    ]
-    text = f"{result['options']['minutes']:g} minutes, {result['requests']:,} requests"
-    return table(["", "at the end", "grew by", "interval", "at most"], rows) + f"\n\n{text}; {where(result)}."
-
-
 def scaling() -> str:
     """Throughput and memory by workers."""
     result = result_of("gpu_scaling")

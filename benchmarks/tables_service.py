@@ -21,9 +21,9 @@ def container() -> str:
     return table(["", "median", "largest"], rows) + f"\n\n{text}"
 
 
-def studies() -> str:
+def studies(name: str = "study_throughput") -> str:
     """The path of a series against the forward pass."""
-    result, rate = result_of("study_throughput"), "of the forward pass's rate"
+    result, rate = result_of(name), "of the forward pass's rate"
     rows = [
         [r["what"], f"{r['ms a slice']:.1f}", f"{r['slices a second']:.1f}", f"{r[rate]:.2f}"] for r in result["rows"]
     ]
@@ -66,9 +66,9 @@ def http() -> str:
     return table(["", *names], rows) + f"\n\n{text}"
 
 
-def interference() -> str:
+def interference(name: str = "interference") -> str:
     """What single images feel of others."""
-    result = result_of("interference")
+    result = result_of(name)
     names = list(result["rows"][0])
     rows = [
         [str(row["beside"]), str(row["requests"]), *(f"{row[name]:.2f}" for name in names[2:])]
@@ -118,17 +118,17 @@ def faults() -> str:
     return table(head, rows) + f"\n\n{where(result)}; the machine was shared."
 
 
-def soak() -> str:
+def soak(name: str = "soak") -> str:
     """What grew over the second half of a soak."""
-    result = result_of("soak")
+    result = result_of(name)
     rows = [
         [
-            name.replace("_mib", ", MiB"),
-            f"{result['samples'][name][-1]:g}",
+            what.replace("_mib", ", MiB"),
+            f"{result['samples'][what][-1]:g}",
             f"{one['growth']:.2f} ({one['low']:.2f} to {one['high']:.2f})",
             f"{one['bound']:g}",
         ]
-        for name, one in result["verdicts"].items()
+        for what, one in result["verdicts"].items()
     ]
     wrong = sum(result["unexpected"].values())
     text = f"{result['options']['minutes']:g} minutes, {result['requests']} requests, {wrong} not answered as is right"
@@ -173,9 +173,9 @@ def capacity() -> str:
     return table(head, rows) + f"\n\n{text}. {where(result)}{note}."
 
 
-def backfill() -> str:
+def backfill(name: str = "backfill") -> str:
     """Whole archives against ONNX Runtime alone."""
-    result = result_of("backfill")
+    result = result_of(name)
     names = [name for name in result["rows"][0] if name != "what"]
     rows = [
         [r["what"], *(f"{r[name]:.{2 if 'ratio' in name or 'of ONNX' in name else 1}f}" for name in names)]
