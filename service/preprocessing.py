@@ -165,8 +165,9 @@ def _counted(pixels: Grey8 | Float, inside: NDArray[np.bool_] | None) -> tuple[i
         if not (low.is_integer() and abs(low) < _EXACT and high - low < _LEVELS):  # not-a-number neither
             return None
         lowest, levels = int(low), int(high - low) + 1
-        of = np.subtract(pixels, np.float32(low)).astype(np.uint16)
-        if not np.array_equal(of, pixels - np.float32(low)):
+        above = pixels - np.float32(low)
+        of = above.astype(np.uint16)
+        if not np.array_equal(of, above):
             return None
     mask = None if inside is None else np.ascontiguousarray(inside).view(np.uint8)
     counts = cv2.calcHist([of], [0], mask, [levels], [0, levels])

@@ -7,14 +7,12 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pydicom.dataset import Dataset
 
 from export.golden import phantoms
 from loadtests.payloads import uploads
@@ -31,7 +29,7 @@ from service.series.answer import SeriesAnswer
 from service.series.reading import read_series
 from service.settings import SHIPPED_MODELS
 from service.studies.answering import StudyWish, answer_series
-from tests.dicom_writers import classic_mr
+from tests.dicom_writers import classic_mr, saved
 from tests.processes import free_port
 from tests.serving import Service
 
@@ -110,7 +108,7 @@ def test_outlines_are_those_of_the_cpu():
 
 def test_a_series_is_answered_as_on_the_cpu():
     pixels = [image[..., 0].astype(np.uint16) * 16 for image in IMAGES[:20]]
-    (series,) = read_series([encoded(ds) for ds in classic_mr(pixels, "gpu")])
+    (series,) = read_series([saved(ds) for ds in classic_mr(pixels, "gpu")])
     answers: list[SeriesAnswer] = []
     for device in ("cpu", "cuda"):
         model = load_models(SHIPPED_MODELS, threads=0, device=device).model(CLASSIFIERS[0])
@@ -127,11 +125,10 @@ def test_a_series_is_answered_as_on_the_cpu():
 
 
 def test_an_archive_is_explained_as_on_the_cpu(tmp_path: Path):
-    """Ray gives its engine actor the GPU; two models' rows are compared by the files they are of."""
+    """Ray gives its engine actor the GPU; the rows of both runs are compared by the files they are of."""
     for number in range(100):
-        (file,) = uploads()["MR"][number % 4 : number % 4 + 1]
-        (tmp_path / "archive" / str(number % 3)).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "archive" / str(number % 3) / f"{number}.png").write_bytes(file.content)
+        (file := tmp_path / "archive" / str(number % 3) / f"{number}.png").parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(uploads()["MR"][number % 4].content)
     rows: list[dict[str, dict[str, Any]]] = []
     for device in ("cpu", "cuda"):
         out = tmp_path / device
@@ -149,12 +146,6 @@ def test_an_archive_is_explained_as_on_the_cpu(tmp_path: Path):
         assert found["label"] == expected["label"]
         assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=5e-3)
         assert largest_share(np.array(found["saliency"]), np.array(expected["saliency"])) < 1e-2
-
-
-def encoded(ds: Dataset) -> bytes:
-    buffer = BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def test_a_pass_is_stopped_between_two_nodes_and_the_next_one_is_whole(engines):
