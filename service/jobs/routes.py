@@ -35,7 +35,7 @@ def add_job_routes(api: FastAPI) -> None:
         files = [(upload.name, upload.content) for upload in await read_uploads(request, form.model, form.images)]
         asked = request_of(form.model, wish)
         job = await anyio.to_thread.run_sync(_store(request).add, asked, files, holder_of(request))
-        _worker(request).start()
+        _worker(request).look()
         headers = {"Location": f"{_PATH}/{job.id}", "Retry-After": "1"}
         return Response(_answer(job).model_dump_json(), 202, headers, "application/json")
 

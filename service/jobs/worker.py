@@ -15,13 +15,13 @@ import anyio.to_thread
 from service.composing import JobHandle, Wish
 from service.errors import Cancelled, RadiolucentError
 from service.explainers.base import Options
+from service.idle import Idle
 from service.jobs.store import ATTEMPTS, Job, JobStore
 from service.observability import JOBS, JOBS_WAITING, logger
 from service.pipeline import Pipeline
 from service.schemas import Problem
 from service.uploads import Upload
 
-_IDLE_S = 0.5  # between looks for a job; another process may have stored it
 _BEAT_S = 0.5  # between signs of life
 _SWEEP_S = 30.0  # between deletions of what expired
 
@@ -59,6 +59,7 @@ class JobWorker:
     def __init__(self, store: JobStore, pipeline: Pipeline) -> None:
         self._store, self._pipeline = store, pipeline
         self._owner = secrets.token_urlsafe(32)
+        self._idle = Idle()
         self._task: asyncio.Task[None] | None = None
         self._swept = 0.0
         self._current: tuple[Job, _Progress] | None = None
@@ -67,6 +68,11 @@ class JobWorker:
         """Begin, in the running event loop; does nothing where it runs already."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
+
+    def look(self) -> None:
+        """A job was stored: begin with it at once where nothing else is in hand."""
+        self.start()
+        self._idle.end()
 
     async def stop(self) -> None:
         """Give up; the job in hand goes back to the queue."""
@@ -88,7 +94,7 @@ class JobWorker:
                 logger.exception("the jobs' database failed")
                 job = None
             if job is None:
-                await asyncio.sleep(_IDLE_S)
+                await self._idle.rest()
                 continue
             await self._run(job)
 

@@ -26,6 +26,7 @@ from service.errors import (
     RequestError,
     StageLost,
 )
+from service.idle import Idle
 from service.instance_file import InstanceFile
 from service.observability import STUDIES, STUDIES_WAITING, logger
 from service.schemas import Problem
@@ -35,7 +36,6 @@ from service.studies.rows import Stage, StudyJob, StudyRequest
 from service.studies.store import StudyStore
 from service.studies.turns import Turns
 
-_IDLE_S = 0.5  # between looks for a job; another process may have stored it
 _SWEEP_S = 30.0  # between deletions of what expired
 _FETCHED, _ANSWERED = 0.1, 0.9  # shares of progress
 
@@ -107,6 +107,7 @@ class StudyWorker:
         self._store, self._steps, self._patience = store, steps, patience or Patience()
         self._lanes = lanes
         self._turns = Turns()
+        self._idle = Idle()
         self._tasks: list[asyncio.Task[None]] = []
         self._runs: set[_Run] = set()
         self._swept = -_SWEEP_S
@@ -116,6 +117,11 @@ class StudyWorker:
         self._tasks = [task for task in self._tasks if not task.done()]
         missing = self._lanes - len(self._tasks)
         self._tasks += [asyncio.get_running_loop().create_task(self._work()) for _ in range(missing)]
+
+    def look(self) -> None:
+        """A job was stored: begin with it at once where a lane is free."""
+        self.start()
+        self._idle.end()
 
     async def stop(self) -> None:
         """Give up; the jobs in hand go back to the queue."""
@@ -136,7 +142,7 @@ class StudyWorker:
                 logger.exception("the studies' database failed")
                 job = None
             if job is None:
-                await asyncio.sleep(_IDLE_S)
+                await self._idle.rest()
                 continue
             await self._guarded(_Run(job, owner))
 
@@ -212,6 +218,7 @@ class StudyWorker:
                 delay = self._patience.delay(run.attempts)
                 again = "waiting" if lost else None
                 done = await anyio.to_thread.run_sync(claims.retry, job.id, run.owner, delay, problem, again)
+                asyncio.get_running_loop().call_later(delay, self._idle.end)
                 outcome = "retried"
         except Exception:  # noqa: BLE001 - the lease will run out, and the job be taken again
             return logger.exception("the studies' database failed")

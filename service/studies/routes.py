@@ -215,7 +215,7 @@ def _json_of(desk: StudyDesk, results: Iterable[SeriesResult]) -> str:
 
 
 def _accepted(request: Request, job: StudyJob) -> Response:
-    _desk(request).worker.start()
+    _desk(request).worker.look()
     headers = {"Location": f"{_JOBS}/{job.id}", "Retry-After": "1"}
     return Response(_answer(job, full=False).model_dump_json(), 202, headers, "application/json")
 

@@ -117,6 +117,27 @@ def test_an_upload_is_not_fetched_and_results_without_a_target_are_kept(store):
     assert [file.name for file in store.folder.iterdir()] == [f"{job.id}.results"]
 
 
+def test_what_is_stored_begins_at_once_and_what_is_due_again_when_it_is(store, monkeypatch):
+    monkeypatch.setattr("service.idle._LOOK_S", 3600.0)
+    recorder = Recorder()
+    recorder.failures = {("fetch", "a"): [RemoteUnavailable("the archive is away")]}
+
+    async def run() -> None:
+        worker = StudyWorker(store, recorder.steps(), QUICK)
+        worker.start()
+        await asyncio.sleep(0.3)  # it has looked, and rests
+        job = submit(store, "a").id
+        worker.look()
+        until = time.monotonic() + 20
+        while store.get(job).status != "done":
+            assert time.monotonic() < until, store.counts()
+            await asyncio.sleep(0.05)
+        await worker.stop()
+
+    asyncio.run(run())
+    assert [step for step, _ in recorder.calls] == ["fetch", "fetch", "answer", "store"]
+
+
 def test_a_study_that_no_model_fits_is_done_and_stores_nothing(store):
     recorder = Recorder()
     recorder.objects = []
