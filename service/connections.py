@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SLOWEST = 16 * 1024  # bytes a second that a client must send, or take up, once it has stood still for long enough
 _LONGEST_HEAD = 64 * 1024  # bytes of a request's address and headers
 _LAST_S = 0.5  # that a connection is held when the server ends, for a request that is on its way
+_MOST_JOINED = 64 * 1024  # bytes of a body that are copied behind the head
 _MOST_AHEAD = 128  # requests that a client may send before the first is answered: each is kept, parsed
 
 
@@ -66,6 +67,45 @@ def while_client_waits(scope: Scope) -> AbstractContextManager[None]:
     """See `Presence.needed`; where nothing is known of the connection, nothing is cancelled."""
     presence: Presence | None = scope["state"].get("presence")
     return nullcontext() if presence is None else presence.needed()
+
+
+class _Joined:
+    """What an answer is written to: its head waits for the body where that follows at once, and both go together.
+
+    uvicorn writes them apart: two calls of the system's, and two times that the client wakes.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held = b""
+        self._flushing: asyncio.Handle | None = None
+
+    def write(self, data: bytes) -> None:
+        """Keep what is first until something follows, or the loop turns to others."""
+        if self._flushing is None:
+            self._held, self._flushing = data, self._loop.call_soon(self._flush)
+        elif self._held and len(data) <= _MOST_JOINED:
+            self._transport.write(self._taken() + data)
+        else:
+            self._flush()
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Once all is written."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is being closed."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if held := self._taken():
+            self._transport.write(held)
+
+    def _taken(self) -> bytes:
+        held, self._held = self._held, b""
+        return held
 
 
 class Connection(HttpToolsProtocol):
@@ -134,6 +174,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
         self.cycle.keep_alive = self.cycle.keep_alive and not self._server_ends
+        self.cycle.transport = _Joined(self.transport, self.loop)  # pyright: ignore[reportAttributeAccessIssue] - as it uses it
 
     def on_message_complete(self) -> None:
         """The body is complete. What was paused for its sake is read on: else nobody would see the client leave."""

@@ -96,6 +96,14 @@ class _Exchange:
         await self._send(message)
 
 
+def _request_id(scope: Scope) -> str:
+    """That it has (`service.observability.requests`), or a new one."""
+    state: dict[str, str] = scope.setdefault("state", {})
+    if "request_id" not in state:
+        state["request_id"] = uuid.uuid4().hex
+    return state["request_id"]
+
+
 def _deadline_of(scope: Scope) -> float | None:
     """By `time.perf_counter`, where the caller says how long it waits; what is no number, the route refuses."""
     sent = Headers(scope=scope).get(DEADLINE_HEADER, "")
@@ -113,7 +121,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id: str = scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
+        request_id: str = _request_id(scope)
         pipeline: Pipeline = scope["app"].state.pipeline
         scope["state"]["deadline"] = deadline = _deadline_of(scope)
         settings = pipeline.settings
@@ -183,7 +191,7 @@ class Edge:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         gate: Gate = self.api.state.gate
-        request_id: str = scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
+        request_id: str = _request_id(scope)
         visit, route = gate.visit(scope, request_id)
         scope["state"]["visit"] = visit
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ _HELP = (
 )
 
 
+@lru_cache(64)
 def is_loopback(host: str) -> bool:
     """Whether an address or a name is this machine's own; `localhost` is (RFC 6761 6.3), other names are not."""
     if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):

@@ -30,12 +30,17 @@ async def _large(scope, receive, send):
     await send({"type": "http.response.body", "body": bytes(LARGE)})
 
 
+async def _small(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    await send({"type": "http.response.body", "body": b"here"})
+
+
 @contextlib.asynccontextmanager
-async def _served(monkeypatch):
+async def _served(monkeypatch, app=_large):
     monkeypatch.setattr(Connection, "stall_s", STALL_S)
     use_connections()
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(_large, lifespan="off", log_config=None, ws="none", timeout_keep_alive=60)
+    config = uvicorn.Config(app, lifespan="off", log_config=None, ws="none", timeout_keep_alive=60)
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext
     task = asyncio.create_task(server.serve([listening]))
@@ -227,6 +232,63 @@ def test_a_client_that_would_rather_speak_http_2_is_answered_again_and_again(mon
                     assert heard.startswith(b"HTTP/1.1 200 ")
 
     asyncio.run(scenario())
+
+
+def test_a_small_answer_comes_in_one_piece(monkeypatch):
+    async def scenario():
+        async with _served(monkeypatch, _small) as (place, _):
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                pieces = []
+                for _ in range(20):
+                    await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    pieces.append(await loop.sock_recv(client, 4096))
+                return pieces
+
+    for piece in asyncio.run(scenario()):
+        head, _, body = piece.partition(b"\r\n\r\n")
+        assert (head[:15], body) == (b"HTTP/1.1 200 OK", b"here")
+
+
+def test_a_head_does_not_wait_for_a_body_that_comes_later(monkeypatch):
+    came = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
+        await asyncio.wait_for(came.wait(), 20)
+        await send({"type": "http.response.body", "body": b"at ", "more_body": True})
+        await send({"type": "http.response.body", "body": b"last."})
+
+    async def scenario():
+        async with _served(monkeypatch, app) as (place, _):
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                head = await asyncio.wait_for(loop.sock_recv(client, 4096), 10)
+                came.set()
+                body = b""
+                while piece := await loop.sock_recv(client, 4096):
+                    body += piece
+                return head, body
+
+    head, body = asyncio.run(scenario())
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert head.endswith(b"\r\n\r\n")
+    assert body == b"at last."
+
+
+def test_a_head_without_a_body_is_sent(monkeypatch):
+    async def scenario():
+        async with _served(monkeypatch, _small) as (place, _):
+            with await _connected(place) as client:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(client, 2 * b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+                answers = b""
+                while answers.count(b"\r\n\r\n") < 2:
+                    answers += await asyncio.wait_for(loop.sock_recv(client, 4096), 10)
+                return answers
+
+    assert asyncio.run(scenario()).count(b"HTTP/1.1 200 OK") == 2
 
 
 def test_a_slow_reader_who_goes_on_is_served(monkeypatch):
