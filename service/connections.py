@@ -255,5 +255,8 @@ def _cancelled(timer: asyncio.TimerHandle | None) -> None:
 
 
 def use_connections() -> None:
-    """Have uvicorn use `Connection`; to be called before it makes its server."""
+    """Have uvicorn use `Connection`, and this process open as many files as it may; before the server is made."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # macOS names more than it gives
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"

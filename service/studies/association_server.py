@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 from collections.abc import Sequence
 from threading import Lock
 from threading import enumerate as running_threads
@@ -12,7 +14,7 @@ from typing import Any
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.events import Event
-from pynetdicom.transport import AssociationServer, ThreadedAssociationServer
+from pynetdicom.transport import AssociationServer, AssociationSocket, ThreadedAssociationServer
 
 _WAITING = 8  # connections beyond the associations: they hear that there are too many, or are silent for a while
 _LOCAL_LIMIT = (0x02, 0x03, 0x02)  # PS3.8 table 9-21: transient, by the provider, local limit exceeded
@@ -52,6 +54,28 @@ class BoundedServer(ThreadedAssociationServer):
         connection, address = super().get_request()
         connection.settimeout(self.ae.network_timeout)
         return connection, address
+
+
+class PolledSocket(AssociationSocket):
+    """Looks by poll(2) whether something has come.
+
+    pynetdicom's select(2) cannot look after a file beyond the 1,024th, which connections of HTTP may be before it.
+    """
+
+    @property
+    def ready(self) -> bool:
+        """Whether something, or the end, can be read; where the socket is closed already, the association ends."""
+        wire: socket.socket | None = self.socket
+        if wire is None or not self._is_connected:
+            return False
+        watched = select.poll()
+        try:
+            watched.register(wire, select.POLLIN)
+            found = bool(watched.poll(0))
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")
+            return False
+        return found or (isinstance(wire, ssl.SSLSocket) and wire.pending() > 0)
 
 
 class BoundedEntity(AE):
@@ -114,6 +138,7 @@ def bound_pdus(event: Event) -> None:
     """
     association: Any = event.assoc
     connection: Any = association.dul.socket
+    connection.__class__ = PolledSocket  # pynetdicom cannot be told
 
     def bounded(size: int) -> bytearray:
         if size > _MAX_PDU:

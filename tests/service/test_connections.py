@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -20,6 +23,7 @@ from service.database import is_storage_full
 from service.pipeline import Pipeline
 from service.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[2]
 STALL_S = 0.4
 LARGE = 8 * 2**20
 LONGEST_HEAD = 2**16
@@ -232,6 +236,33 @@ def test_a_client_that_would_rather_speak_http_2_is_answered_again_and_again(mon
                     assert heard.startswith(b"HTTP/1.1 200 ")
 
     asyncio.run(scenario())
+
+
+def test_as_many_connections_may_be_open_as_the_system_lets_a_process_have():
+    script = "import resource as r, service.connections as c; c.use_connections(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
+    limited = ["sh", "-c", 'ulimit -Sn 100 && ulimit -Hn 300 && exec "$@"', "sh", sys.executable, "-c", script]
+    shown = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    assert shown.stdout == "300 300\n"
+
+
+def test_connections_beyond_half_of_the_files_are_ended_at_once(monkeypatch):
+    monkeypatch.setattr("service.connections.resource.getrlimit", lambda _: (8, 8))
+    monkeypatch.setattr("service.connections.resource.setrlimit", lambda *_: None)
+
+    async def scenario():
+        async with _served(monkeypatch, _small) as (place, connections):
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(await _connected(place)) for _ in range(9)]
+                while len(connections) > 4:
+                    await asyncio.sleep(0.01)
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(clients[0], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                first = await loop.sock_recv(clients[0], 4096)
+                with contextlib.suppress(ConnectionResetError):
+                    assert await loop.sock_recv(clients[-1], 4096) == b""
+                return first
+
+    assert asyncio.run(scenario()).endswith(b"here")
 
 
 def test_a_small_answer_comes_in_one_piece(monkeypatch):

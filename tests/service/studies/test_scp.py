@@ -3,10 +3,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from io import BytesIO
@@ -241,6 +244,18 @@ def test_a_request_that_comes_byte_by_byte_has_no_longer_than_one_that_does_not_
 
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_sender_comes_in_where_more_than_a_thousand_files_are_open(door):
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as opened:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (before, most))
+        for _ in range(1024):
+            opened.enter_context(open(os.devnull))
+        arguments = ("127.0.0.1", str(door.scp.port), "-aet", CALLER, "-aec", "RADIOLUCENT")
+        echo = subprocess.run([sys.executable, "-m", "pynetdicom", "echoscu", *arguments], timeout=60, check=False)
+    assert echo.returncode == 0
 
 
 def test_an_association_may_bring_more_series_than_a_process_may_open_files(tmp_path):
