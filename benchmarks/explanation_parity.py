@@ -28,8 +28,8 @@ from tqdm import tqdm
 from benchmarks.harness import Cell, machine, parser, save, show
 from export.graph import Logits
 from export.parity import ChannelsFirst
+from export.report_images import TestImages, spread
 from export.restore import restore
-from export.writer import TestImages, spread
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_engine
 from service.explainers import METHODS, gradient_shap, kernelshap, lime, occlusion, smoothgrad, targets

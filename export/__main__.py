@@ -37,10 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from export.classifier import export
     from export.description import SHIPPED, load_description
     from export.parity import ParityError
+    from export.report_images import ExportError
     from export.segmentation import export_segmentation
-    from export.writer import ExportError, export
     from training.checkpoint import load_checkpoint
 
     checkpoint: Path = arguments.checkpoint

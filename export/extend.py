@@ -23,8 +23,9 @@ from export.half_precision import to_half
 from export.onnx_file import to_onnx
 from export.parity import ParityError
 from export.quantize import quantize
+from export.report_images import TestImages, spread
 from export.restore import CannotRestore, new_head, restore
-from export.writer import TestImages, spread, write_bundle
+from export.writer import write_bundle
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_graph
 from service.manifest import Estimate, Manifest, Profile, Reduced, SeriesPooling

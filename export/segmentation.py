@@ -19,7 +19,8 @@ from export.golden import phantoms
 from export.graph import round_to_half
 from export.onnx_file import OPSET, save_sharing_weights, trace
 from export.parity import ParityError
-from export.writer import ExportError, put_in_place
+from export.report_images import ExportError
+from export.writer import put_in_place
 from service.bundle import CARD, GOLDEN, GRAPH, MANIFEST, WEIGHTS, sha256
 from service.manifest import Estimate, Evaluation, OperatingPoint, ParityCheck, Provenance
 from service.segmenter import SegmentationManifest, open_segmenter

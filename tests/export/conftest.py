@@ -137,7 +137,7 @@ def tracing() -> Iterator[tuple[Trace, Trace]]:
     gradients = traced_once(gradient_graph, lambda module: [module.body, module.tail])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("export.segmentation.trace", traced_once(trace, lambda module: [module]))
-        patch.setattr("export.writer.to_onnx", graphs)
+        patch.setattr("export.classifier.to_onnx", graphs)
         patch.setattr("export.extend.to_onnx", graphs)
         patch.setattr("export.writer.gradient_graph", gradients)
         yield graphs, gradients
