@@ -21,3 +21,9 @@ def where(result: dict[str, Any]) -> str:
     machine = result["machine"]
     gpu = "" if machine["device"] in _NO_GPU else f"{machine['device']}, "
     return f"{gpu}{machine['processor']}, {machine['cores']} cores, {machine['date'][:10]}"
+
+
+def rounds(result: dict[str, Any]) -> str:
+    """How often everything was measured, in words."""
+    count = result["options"]["rounds"]
+    return f"{count} round" if count == 1 else f"{count} rounds"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.results_of import result_of, where
+from benchmarks.results_of import result_of, rounds, where
 from training.markdown import table
 
 
@@ -61,7 +61,7 @@ def http() -> str:
     result = result_of("gpu_http")
     names = ("images a second", "p50, ms", "CPU ms an image", "outside")
     rows = [[r["what"], *("" if r[name] is None else f"{r[name]:.1f}" for name in names)] for r in result["rows"]]
-    return table(["", *names], rows) + f"\n\n{result['options']['rounds']} round, {where(result)}."
+    return table(["", *names], rows) + f"\n\n{rounds(result)}, {where(result)}."
 
 
 def scaling() -> str:
@@ -69,7 +69,7 @@ def scaling() -> str:
     result = result_of("gpu_scaling")
     names = [name for name in result["rows"][0] if name not in ("cores", "busiest")]
     rows = [[_cell(name, row[name]) for name in names] for row in result["rows"]]
-    return table(names, rows) + f"\n\n{result['options']['rounds']} round, {where(result)}."
+    return table(names, rows) + f"\n\n{rounds(result)}, {where(result)}."
 
 
 def capacity() -> str:

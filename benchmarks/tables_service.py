@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.results_of import result_of, where
+from benchmarks.results_of import result_of, rounds, where
 from training.markdown import table
 
 
@@ -75,9 +75,7 @@ def interference(name: str = "interference") -> str:
         for row in result["rows"]
     ]
     used = result["options"]
-    text = (
-        f"{used['rate']:g} single images a second, {used['rounds']} rounds of {used['seconds']:g} s; {where(result)}."
-    )
+    text = f"{used['rate']:g} single images a second, {rounds(result)} of {used['seconds']:g} s; {where(result)}."
     return table(names, rows) + f"\n\n{text}"
 
 
@@ -195,7 +193,7 @@ def scaling() -> str:
         ]
         for row in result["rows"]
     ]
-    return table(list(result["rows"][0]), rows) + f"\n\n{result['options']['rounds']} rounds, {where(result)}."
+    return table(list(result["rows"][0]), rows) + f"\n\n{rounds(result)}, {where(result)}."
 
 
 def capacity_check() -> str:
