@@ -97,6 +97,12 @@ async def on_http(request: Request, error: Exception) -> Response:
     return _http_problem(error, request.state.request_id)
 
 
+def only_get(request_id: str) -> Response:
+    """The answer to another method of what can be read alone."""
+    refusal = HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
+    return _http_problem(refusal, request_id)
+
+
 def _allowed(request: Request) -> str:
     """All methods of a path; Starlette names those of its first route."""
     routes = [one for one in request.app.routes if isinstance(one, Route)]

@@ -138,6 +138,14 @@ def test_head_is_what_get_would_answer_without_its_body(server, path):
     assert server.head("/v1/predict").status_code == 405
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
+@pytest.mark.parametrize("method", ["POST", "OPTIONS", "DELETE"])
+def test_probes_can_be_read_alone(server, method, path):
+    answer = server.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 def test_the_log_names_a_head_by_its_route(server):
     assert server.head("/v1/models").status_code == 200
     end = time.monotonic() + 10  # it is logged once it is answered
