@@ -39,8 +39,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from export.classifier import export
     from export.description import SHIPPED, load_description
+    from export.errors import ExportError
     from export.parity import ParityError
-    from export.report_images import ExportError
     from export.segmentation import export_segmentation
     from training.checkpoint import load_checkpoint
 

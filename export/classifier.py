@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from export.description import Description
+from export.errors import ExportError
 from export.graph import fuse_network
 from export.onnx_file import OPSET, to_onnx
-from export.report_images import ExportError, TestImages, read_test_images, spread
+from export.provenance import estimates, provenance
+from export.report_images import TestImages, read_test_images, spread
 from export.writer import write_bundle
 from service.bundle import sha256
 from service.engine import Engine
 from service.manifest import (
-    Estimate,
     Evaluation,
     Explanation,
     Finding,
     Graph,
     Manifest,
     OperatingPoint,
-    Provenance,
 )
-from training.bootstrap import Estimate as Measured
 from training.calibration import probabilities
 from training.checkpoint import load_network
 from training.config import TrainConfig
@@ -78,7 +76,7 @@ def export(checkpoint: Path, out: Path, report_folder: Path, description: Descri
         explanations=(Explanation(method="gradcam", exact=True, meaning="", source=""),),
         default_explanation="gradcam",
         temperature=report.temperature,
-        provenance=_provenance(network, config, report, description, checkpoint_digest),
+        provenance=provenance(network, config, report, description, checkpoint_digest),
         evaluation=_evaluation(report, {}),
         parity=(),
         intended_use=description.intended_use,
@@ -151,25 +149,7 @@ def _findings(description: Description, report: Report) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _provenance(
-    network: Network, config: TrainConfig, report: Report, description: Description, checkpoint_digest: str
-) -> Provenance:
-    return Provenance(
-        network=config.network,
-        parameters=sum(p.numel() for p in network.parameters()),
-        training_data=description.training_data,
-        data_sha256=report.data_digest,
-        split_sha256=report.split_digest,
-        checkpoint_sha256=checkpoint_digest,
-        initial_weights=description.initial_weights,
-        epochs=config.epochs,
-    )
-
-
 def _evaluation(report: Report, half: dict[str, float]) -> Evaluation:
-    def estimates(values: Mapping[str, Measured]) -> dict[str, Estimate]:
-        return {name: Estimate(value=v.value, low=v.low, high=v.high) for name, v in values.items()}
-
     points = {
         f"finding_{metric}_at_{point.name}": value
         for point in report.operating_points

@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from export.errors import ExportError
 from service.types import Grey8
 from training.config import TrainConfig
 from training.datasets.prepared import cached_at
-
-
-class ExportError(Exception):
-    """The parts do not belong together, or one is missing; the message says which and what to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ def read_test_images(report_folder: Path, config: TrainConfig) -> TestImages:
 
 
 def spread(test: TestImages, count: int) -> Grey8:
-    """About `count` images, the same number of every class, spread over each."""
+    """About `count` images, the same number of every class, spread over each: uint8 `[M, H, W, 1]`."""
     classes = np.unique(test.labels)
     each = -(-count // len(classes))
     rows: list[int] = []

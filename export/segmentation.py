@@ -15,14 +15,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.card import segmentation_card
 from export.description import Description
+from export.errors import ExportError
 from export.golden import phantoms
 from export.graph import round_to_half
 from export.onnx_file import OPSET, save_sharing_weights, trace
 from export.parity import ParityError
-from export.report_images import ExportError
+from export.provenance import estimates, provenance
 from export.writer import put_in_place
 from service.bundle import CARD, GOLDEN, GRAPH, MANIFEST, WEIGHTS, sha256
-from service.manifest import Estimate, Evaluation, OperatingPoint, ParityCheck, Provenance
+from service.manifest import Evaluation, OperatingPoint, ParityCheck
 from service.segmenter import SegmentationManifest, open_segmenter
 from service.types import Float, Grey8
 from training.datasets.prepared import cached_at
@@ -164,23 +165,14 @@ def _manifest(
         weights="float16",
         kind=description.kind,
         preprocessing=config.preprocessing,
-        provenance=Provenance(
-            network=config.network,
-            parameters=sum(p.numel() for p in network.parameters()),
-            training_data=description.training_data,
-            data_sha256=report.data_digest,
-            split_sha256=report.split_digest,
-            checkpoint_sha256=digest,
-            initial_weights=description.initial_weights,
-            epochs=config.epochs,
-        ),
+        provenance=provenance(network, config, report, description, digest),
         evaluation=Evaluation(
             part=report.part,
             images=report.outlined_images + report.empty_images,
             groups=report.groups,
             command=report.command,
             date=report.date,
-            metrics={n: Estimate(value=v.value, low=v.low, high=v.high) for n, v in report.metrics.items()},
+            metrics=estimates(report.metrics),
             half_precision={},
             localisation={},
             shortcut={},

@@ -26,6 +26,7 @@ from service.errors import (
 )
 from service.forms import DEADLINE_HEADER
 from service.observability import logger
+from service.observability.requests import PROBES
 from service.pipeline import Pipeline
 from service.problems import only_get, problem_of, storage_full, with_problems
 from service.safe_headers import with_safe_headers
@@ -47,7 +48,6 @@ _OURS = "the fault is ours; the log has more under this request id"
 _AT_ONCE = frozenset(("/v1/predict", "/v1/explain", "/v1/segment"))  # refused before the body is read, where it must
 _COMPUTED = _AT_ONCE | {"/v1/frames", "/v1/report", "/v1/studies"}  # for the caller alone
 _UPLOADS = _COMPUTED | {"/v1/explanations"}
-_PROBES = frozenset(("/livez", "/readyz", "/healthz"))
 _MAX_JSON = 2**16  # bytes of any other body: it is parsed on the event loop
 
 
@@ -99,7 +99,7 @@ class _Exchange:
 
 def _request_id(scope: Scope) -> str:
     """That it has (`service.observability.requests`), or a new one."""
-    state: dict[str, str] = scope.setdefault("state", {})
+    state = scope.setdefault("state", {})
     if "request_id" not in state:
         state["request_id"] = uuid.uuid4().hex
     return state["request_id"]
@@ -215,7 +215,7 @@ class Edge:
             gate.leave(visit)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] in _PROBES and scope["method"] != "GET":  # BentoML's are not found then, ours would answer
+        if scope["path"] in PROBES and scope["method"] != "GET":  # BentoML's are not found then, ours would answer
             await only_get(scope["state"]["request_id"])(scope, receive, send)
         elif scope["path"] == "/readyz":
             registry = self.api.state.pipeline.registry

@@ -20,6 +20,7 @@ from service.access.shared_rates import SharedRates
 from service.access.tokens import Bearer, Tokens
 from service.errors import NotAllowed, Unauthenticated
 from service.observability import hashed_uid
+from service.observability.requests import PROBES
 
 
 class Gate:
@@ -95,7 +96,7 @@ class Gate:
         visit.scopes = granted(bearer.scopes)
 
 
-_SILENT = frozenset({"/livez", "/readyz", "/healthz", "/page/...", "/static_content/..."})  # nobody's, and many
+_SILENT = PROBES | {"/page/...", "/static_content/..."}  # nobody's, and many
 
 
 def _secret(connection: Connection, *, browsable: bool) -> str:

@@ -19,7 +19,8 @@ from service.observability.traces import begin_request, end_request
 ACCESS = logging.getLogger("radiolucent.access")
 UNMATCHED = "unmatched"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-_PROBES = frozenset(("/livez", "/readyz", "/healthz", "/metrics"))  # too frequent for the log
+PROBES = frozenset(("/livez", "/readyz", "/healthz"))
+_FREQUENT = PROBES | {"/metrics"}  # too much so for the log
 # A UUID, with or without hyphens. Any other token could be a patient's number, and ids are logged.
 _ID = re.compile(rb"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}")
 
@@ -86,7 +87,7 @@ def _tell(request: Current, scope: Scope, answer: _Answer) -> None:
     _seconds(route, status).observe(lasted)
     if request.span is not None:
         end_request(request.span, method, route, answer.status)
-    if route not in _PROBES and ACCESS.isEnabledFor(logging.INFO):
+    if route not in _FREQUENT and ACCESS.isEnabledFor(logging.INFO):
         ms = round(1000 * lasted, 1)
         fields = {"method": method, "route": route, "status": answer.status, "ms": ms, "bytes": answer.bytes}
         shown = (method, route, answer.status or "aborted", ms, answer.bytes)
@@ -98,6 +99,6 @@ def route_of(scope: Scope) -> str:
     template: str = getattr(scope.get("route"), "path", "")
     if template:
         return template
-    if scope["path"] in _PROBES:
+    if scope["path"] in _FREQUENT:
         return scope["path"]
     return f"{scope['root_path']}/*" if scope.get("root_path") else UNMATCHED
