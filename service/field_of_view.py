@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -32,24 +32,49 @@ Box = tuple[int, int, int, int]  # x, y, width, height, in pixels
 
 @dataclass(frozen=True, slots=True)
 class Upright:
-    """A frame in the model's orientation.
+    """A frame in the model's orientation, or the part of it that is no padding.
 
     Attributes:
         pixels: `[H, W]`.
         inside: bool `[H, W]`, true where a pixel is of the picture: neither padding nor fill; None: all are.
         aspect: height of a pixel divided by its width, as the model sees it.
         turn: from the stored orientation.
+        frame: rows and columns of the whole frame.
+        left: columns of the frame to the left of the part.
+        top: rows of the frame above the part.
     """
 
     pixels: Grey8 | Float
     inside: Mask | None
     aspect: float
     turn: Turn
+    frame: tuple[int, int]
+    left: int = 0
+    top: int = 0
 
     @property
     def kind(self) -> tuple[object, ...]:
         """What slices have in common that can share a crop."""
-        return self.pixels.shape, self.aspect, self.turn
+        return self.frame, self.aspect, self.turn
+
+
+def trimmed(slices: Sequence[Upright]) -> list[Upright]:
+    """Cut away the rows and columns that are padding in all slices of one kind."""
+    insides = [one.inside for one in slices if one.inside is not None]
+    if len(insides) < len(slices):
+        return list(slices)
+    x, y, width, height = _bounding_box(np.any(insides, axis=0)) or (0, 0, *slices[0].frame[::-1])
+    part = np.s_[y : y + height, x : x + width]
+    return [
+        replace(one, pixels=np.ascontiguousarray(one.pixels[part]), inside=inside[part], left=x, top=y)
+        for one, inside in zip(slices, insides, strict=True)
+    ]
+
+
+def without_fill(one: Upright) -> Upright:
+    """Take what an OCT device filled after registration out of the picture."""
+    scanned = ~registration_fill(one.pixels, one.inside)
+    return replace(one, inside=scanned if one.inside is None else one.inside & scanned)
 
 
 def find_crop(slices: Sequence[Upright], spec: PreprocessingSpec) -> Box:

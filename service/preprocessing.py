@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.field_of_view import Box, Mask, Upright, find_crop, registration_fill, resized, stretch
+from service.field_of_view import Box, Mask, Upright, find_crop, resized, stretch, trimmed, without_fill
 from service.orientation import region_turned_back, turn_of, turned
 from service.types import Float, Frame, Grey8, Item, PreprocessingSpec, Region
 
@@ -45,11 +45,15 @@ def prepare_series(frames: Sequence[Frame], spec: PreprocessingSpec) -> list[Ite
         One item for each frame, in order; see `prepare`.
     """
     upright = [_turn_upright(frame, spec) for frame in frames]
-    crops: dict[tuple[object, ...], Box] = {}
-    for one in upright:
-        if one.kind not in crops:
-            crops[one.kind] = find_crop([other for other in upright if other.kind == one.kind], spec)
-    return [_resample(one, crops[one.kind], spec) for one in upright]
+    items: dict[int, Item] = {}
+    kinds = {one.kind: [place for place, other in enumerate(upright) if other.kind == one.kind] for one in upright}
+    for places in kinds.values():
+        slices = trimmed([upright[place] for place in places])
+        if spec.field_of_view == "scan":
+            slices = [without_fill(one) for one in slices]
+        crop = find_crop(slices, spec)
+        items |= {place: _resample(one, crop, spec) for place, one in zip(places, slices, strict=True)}
+    return [items[place] for place in range(len(frames))]
 
 
 def prepare_mask(mask: Grey8, item: Item) -> Grey8:
@@ -77,10 +81,8 @@ def _turn_upright(frame: Frame, spec: PreprocessingSpec) -> Upright:
             aspect = 1.0
     pixels = np.ascontiguousarray(turned(frame.pixels, turn))
     inside = None if frame.padding is None else np.ascontiguousarray(~turned(frame.padding, turn))
-    if spec.field_of_view == "scan":
-        scanned = ~registration_fill(pixels, inside)
-        inside = scanned if inside is None else inside & scanned
-    return Upright(pixels, inside, aspect, turn)
+    rows, columns = pixels.shape
+    return Upright(pixels, inside, aspect, turn, (rows, columns))
 
 
 def _resample(one: Upright, crop: Box, spec: PreprocessingSpec) -> Item:
@@ -95,8 +97,8 @@ def _resample(one: Upright, crop: Box, spec: PreprocessingSpec) -> Item:
     seen = (min(left + wide, columns) - max(left, 0)) * (min(top + high, rows) - max(top, 0))
     if one.inside is not None:
         seen = np.count_nonzero(one.inside[max(top, 0) : top + high, max(left, 0) : left + wide])
-    region = region_turned_back(Region(left, top, wide, high), one.turn, (rows, columns))
-    return Item(pixels, region, one.turn, round(1 - seen / (rows * columns), 4))
+    region = region_turned_back(Region(left + one.left, top + one.top, wide, high), one.turn, one.frame)
+    return Item(pixels, region, one.turn, round(1 - seen / (one.frame[0] * one.frame[1]), 4))
 
 
 def _window(pixels: Grey8 | Float, inside: Mask | None, crop: Box, window: tuple[float, float]) -> Grey8:

@@ -362,10 +362,9 @@ def test_padding_of_a_bright_picture_is_black_and_not_as_dark_as_its_darkest() -
     for dtype, factor in ((np.uint8, 1), (np.uint16, 10)):
         found = read_one(instance(stored.astype(dtype) * dtype(factor), PixelPaddingValue=0))
         assert np.array_equal(found.shown(), stored.astype(float) * factor)
-        (clipped,) = np.unique(prepare(found, FRAME).pixels[:6])
-        assert clipped == 0
-        untold = prepare(replace(found, padding=None), FRAME).pixels[10:22, 10:22]
-        assert prepare(found, FRAME).pixels[10:22, 10:22].min() < 90 < 150 < untold.min()
+        seen, untold = prepare(found, FRAME), prepare(replace(found, padding=None), FRAME)
+        assert (seen.region.width, seen.unseen) == (33, 0.75)
+        assert seen.pixels[1:-1, 1:-1].min() < 40 < 150 < untold.pixels[10:22, 10:22].min()
 
 
 def in_floats(values: NDArray[np.float32], **elements: Any) -> Dataset:
