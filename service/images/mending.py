@@ -152,7 +152,13 @@ class _Walk:
     def _value(self, header: _Header) -> None:
         """Copy an element; of a sequence only its header."""
         end = header.value + header.length
-        if header.length == _UNDEFINED:
+        if header.length == _UNDEFINED and header.tag == _PIXEL_DATA and self._tag(header.value) >> 16 != _ITEM >> 16:
+            self._copy(header.value - 4)  # native ones: of the length that is left
+            self._at = header.value
+            rest = len(self._content) - self._at
+            self._out += rest.to_bytes(4, self._order)
+            self._copy(len(self._content))
+        elif header.length == _UNDEFINED:
             self._copy(header.value)
             if header.tag == _PIXEL_DATA or header.vr in _FRAGMENTED_VRS:
                 self._fragments()

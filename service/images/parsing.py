@@ -32,6 +32,7 @@ config.settings.reading_validation_mode = config.IGNORE
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 MAX_HEADER = 6 * 2**20  # bytes that pydicom converts, element by element in Python: 12 KiB for each of 512 frames
+_MENDED = "the file is not well formed: delimiters are missing or misplaced, or something follows the pixels"
 _LARGE = 2**16  # bytes of a value: less could be a number or a text by an unknown VR
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 _INFLATED = ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0")
@@ -60,7 +61,7 @@ class Condition:
         """What a reader of the pixels must know."""
         if self.ends_early:
             return ("the file ends early; what it holds is shown",)
-        return ("the file is not well formed: delimiters are missing or misplaced",) if self.mended else ()
+        return (_MENDED,) if self.mended else ()
 
 
 def parse(content: bytes) -> Dataset:
@@ -111,16 +112,24 @@ def require_pixels(ds: Dataset) -> None:
     condition, values = condition_of(ds), _pixel_values(ds)
     if not any(values):
         if condition.ends_early:
-            raise CorruptImage(f"the DICOM file ends early: {'within' if values else 'before'} its pixel data")
+            where = "within its pixel data" if values else "there are no pixel data up to there"
+            raise CorruptImage(f"the DICOM file ends early: {where}")
         if condition.lost:
             raise CorruptImage("the DICOM header is damaged: no pixel data can be found behind the fault")
         if values or "Rows" in ds:
             raise NoPixelData("the DICOM image has no pixel data: it was stored without them, or the file ends early")
         raise NoPixelData("the DICOM instance holds no pixel data")
-    if condition.ends_early and UID(ds.file_meta.TransferSyntaxUID).is_encapsulated:
-        table = int.from_bytes(values[0][4:8], "little")  # of offsets, before the fragments
-        if int(ds.get("NumberOfFrames") or 1) == 1 or len(values[0]) <= 8 + table:
-            raise CorruptImage("the DICOM file ends early: within its pixel data")
+    if condition.ends_early and not _has_a_frame(ds, values[0]):
+        raise CorruptImage("the DICOM file ends early: within its pixel data")
+
+
+def _has_a_frame(ds: Dataset, data: bytes) -> bool:
+    """Whether the pixel data of a file that ends early may hold a whole frame."""
+    if UID(ds.file_meta.TransferSyntaxUID).is_encapsulated:
+        table = int.from_bytes(data[4:8], "little")  # of offsets, before the fragments
+        return int(ds.get("NumberOfFrames") or 1) > 1 and len(data) > 8 + table
+    samples = int(ds.Rows) * int(ds.Columns) * int(ds.get("SamplesPerPixel") or 1)
+    return 8 * len(data) >= samples * int(ds.BitsAllocated)
 
 
 def _read(content: bytes, patience: Patience) -> FileDataset:

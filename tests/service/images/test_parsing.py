@@ -110,6 +110,26 @@ def test_a_frame_that_the_end_of_the_file_cuts_is_said_to_be_cut(syntax: uid.UID
         read_frames(cut, "x")
 
 
+def test_native_pixels_that_the_end_of_the_file_cuts_are_said_to_be_cut() -> None:
+    content = saved(slice_in())
+    for cut in (2, 1000, IMAGE.nbytes - 2, IMAGE.nbytes):
+        with pytest.raises(errors.CorruptImage, match="ends early: within its pixel data"):
+            read_frames(content[:-cut], "x")
+
+
+def test_native_pixels_need_no_length() -> None:
+    content = saved(slice_in())
+    assert content[-IMAGE.nbytes - 4 : -IMAGE.nbytes] == struct.pack("<I", IMAGE.nbytes)
+    endless = content[: -IMAGE.nbytes - 4] + b"\xff" * 4 + content[-IMAGE.nbytes :]
+    for end in (b"", SEQUENCE_END):
+        assert np.array_equal(pixels(endless + end), pixels(content))
+
+
+def test_an_item_delimiter_may_end_the_fragments() -> None:
+    content = saved(slice_in(uid.JPEGLSLossless))
+    assert np.array_equal(pixels(content[:-8] + ITEM_END), pixels(content))
+
+
 def test_whole_frames_of_a_cut_file_are_handed_on() -> None:
     frames = [IMAGE, IMAGE + 1, IMAGE + 2]
     content = saved(encoded(enhanced_mr(frames), uid.JPEGLSLossless))
@@ -129,7 +149,7 @@ def test_a_cut_header_is_not_taken_for_an_object_without_pixels() -> None:
     places = [content.index(mark) for mark in (b"T-A0100", b"Brain", b"1.2.4", b"Subject^", b"\x28\x00\x10\x00US")]
     for at in places:
         for more in (1, 3):
-            with pytest.raises(errors.CorruptImage, match="ends early: before its pixel data"):
+            with pytest.raises(errors.CorruptImage, match="ends early: there are no pixel data up to there"):
                 read_frames(content[: at + more], "x")
 
 
