@@ -10,9 +10,10 @@ from typing import Any
 import pydicom
 from pydicom import config
 from pydicom.datadict import dictionary_VR, keyword_for_tag
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -31,6 +32,7 @@ from service.images.pixels import MAX_FILE_PIXELS, silence
 config.settings.reading_validation_mode = config.IGNORE
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PIXEL_TAGS = tuple(map(Tag, PIXEL_KEYWORDS))
 MAX_HEADER = 6 * 2**20  # bytes that pydicom converts, element by element in Python: 12 KiB for each of 512 frames
 _MENDED = "the file is not well formed: delimiters are missing or misplaced, or something follows the pixels"
 _LARGE = 2**16  # bytes of a value: less could be a number or a text by an unknown VR
@@ -109,7 +111,8 @@ def require_pixels(ds: Dataset) -> None:
         CorruptImage: the pixels, or some of the only frame's, are missing because the file ends early or is damaged.
         NoPixelData: it is no image.
     """
-    condition, values = condition_of(ds), _pixel_values(ds)
+    condition = condition_of(ds)
+    values: list[Any] = [element.value for element in _pixel_elements(ds)]
     if not any(values):
         if condition.ends_early:
             where = "within its pixel data" if values else "there are no pixel data up to there"
@@ -152,10 +155,9 @@ def _dataset(stream: PatientStream, content: bytes, *, force: bool) -> tuple[Fil
     patience = stream.patience
     try:
         ds = _dcmread(stream, force=force)
-        if stream.tell() >= len(content) and _pixel_values(
-            ds
-        ):  # it stops at what it cannot read, with what came before
-            ds.condition = Condition(ends_early=_is_cut(ds))
+        elements = _pixel_elements(ds)
+        if elements and stream.tell() >= len(content):  # where it cannot read on, it stops or drops what came before
+            ds.condition = Condition(ends_early=any(map(_is_cut, elements)))
             return ds, len(content)
     except FILE_ERRORS:
         patience.check()
@@ -163,22 +165,21 @@ def _dataset(stream: PatientStream, content: bytes, *, force: bool) -> tuple[Fil
     head = _read_partial(stream, lambda *_: True, force=force)
     mended = mend(content, stream.tell(), little=head.original_encoding[1] is not False, patience=patience)
     ds = _dcmread(PatientStream(mended.content, patience), force=force)
-    ds.condition = Condition(mended.ends_early or _is_cut(ds), mended.lost, mended.content != content)
+    cut = mended.ends_early or any(map(_is_cut, _pixel_elements(ds)))
+    ds.condition = Condition(cut, mended.lost, mended.content != content)
     return ds, len(mended.content)
 
 
-def _pixel_values(ds: Dataset) -> list[Any]:
-    return [ds.get_item(keyword).value for keyword in PIXEL_KEYWORDS if keyword in ds]
+def _pixel_elements(ds: Dataset) -> list[DataElement | RawDataElement]:
+    return [ds.get_item(tag) for tag in _PIXEL_TAGS if tag in ds]
 
 
-def _is_cut(ds: Dataset) -> bool:
-    """Whether native pixel data are shorter than announced."""
-    elements = [ds.get_item(keyword) for keyword in PIXEL_KEYWORDS if keyword in ds]
-    return any(
+def _is_cut(element: DataElement | RawDataElement) -> bool:
+    """Whether a value is shorter than announced."""
+    return (
         isinstance(element, RawDataElement)
         and element.length != _UNDEFINED
         and len(element.value or b"") < element.length
-        for element in elements
     )
 
 
