@@ -76,12 +76,32 @@ def mend(content: bytes, start: int, *, little: bool, patience: Patience) -> Men
     Raises:
         SlowImage: it takes too long.
     """
-    return _Walk(content, start, "little" if little else "big", patience).run()
+    order = "little" if little else "big"
+    found = _Walk(content, start, order, patience, item_ends_sequence=False).run()
+    if found.ends_early:  # or so it seems: with one delimiter too few all that follows belongs to an item
+        other = _Walk(content, start, order, patience, item_ends_sequence=True).run()
+        return found if other.ends_early or other.lost else other
+    return found
 
 
 class _Walk:
-    def __init__(self, content: bytes, start: int, order: Literal["little", "big"], patience: Patience) -> None:
+    """A walk from tag to tag.
+
+    An item delimiter where no item is open comes twice, or the sequence's own delimiter is missing before it
+    (`item_ends_sequence`): only what follows can tell.
+    """
+
+    def __init__(
+        self,
+        content: bytes,
+        start: int,
+        order: Literal["little", "big"],
+        patience: Patience,
+        *,
+        item_ends_sequence: bool,
+    ) -> None:
         self._content, self._at, self._patience = content, start, patience
+        self._item_ends_sequence = item_ends_sequence
         self._order: Literal["little", "big"] = order
         self._out = bytearray(content[:start])
         self._implicit = not _is_vr(content[start + 4 : start + 6])
@@ -109,13 +129,20 @@ class _Walk:
         if tag == _ITEM:
             self._item()
         elif tag in (_ITEM_END, _SEQUENCE_END):
-            if self._open and (tag == _SEQUENCE_END or self._open[-1].is_item):
-                self._close()
-            if tag == _SEQUENCE_END and inner is not None and inner.is_item:
-                self._close()
+            self._end(closes_item=tag == _ITEM_END)
             self._at += 8
         else:
             self._element()
+
+    def _end(self, *, closes_item: bool) -> None:
+        """Close what a delimiter ends, and what is still open in it."""
+        if not self._open:
+            return
+        if self._open[-1].is_item is closes_item:
+            self._close()
+        elif not closes_item or (self._item_ends_sequence and len(self._open) > 1):
+            self._close()
+            self._close()
 
     def _item(self) -> None:
         if self._open and self._open[-1].is_item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -204,6 +205,21 @@ def test_misplaced_delimiters_cost_no_pixels(syntax: uid.UID, kind: str) -> None
     kept = parse(broken)
     assert kept.PatientID == parse(content).PatientID
     assert kept.ReferencedImageSequence[0].ReferencedSOPClassUID == "1.2.3"
+
+
+def test_no_single_delimiter_is_needed() -> None:
+    ds = enhanced_mr([IMAGE, IMAGE // 2], window=(300, 600))
+    ds.walk(undefined)
+    content = saved(encoded(ds, uid.JPEGLSLossless))
+    expected = [frame.pixels for frame in read_frames(content, "x")]
+    places = [found for mark in (ITEM_END, SEQUENCE_END) for found in re.finditer(re.escape(mark), content)]
+    assert len(places) > 40
+    for place in places:
+        for instead in (b"", place[0] * 2):
+            broken = content[: place.start()] + instead + content[place.end() :]
+            found = [frame.pixels for frame in read_frames(broken, "x")]
+            assert np.array_equal(found, expected)
+            assert parse(broken).SOPInstanceUID == ds.SOPInstanceUID
 
 
 def test_items_of_the_wrong_length_cost_no_pixels() -> None:
