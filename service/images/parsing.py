@@ -15,7 +15,6 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
 from pydicom.tag import Tag
 from pydicom.uid import (
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -40,6 +39,7 @@ _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 _INFLATED = ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0")
 _dcmread: Callable[..., FileDataset] = pydicom.dcmread  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 _read_partial: Callable[..., FileDataset] = read_partial  # pyright: ignore[reportUnknownVariableType]
+_ITEM = b"\xfe\xff\x00\xe0"  # the tag that each fragment, and the table of offsets before them, begins with
 _UNDEFINED = 0xFFFFFFFF  # the length of what a delimiter ends
 _MAX_INFLATED = 4 * MAX_FILE_PIXELS  # bytes of a deflated data set
 
@@ -128,7 +128,7 @@ def require_pixels(ds: Dataset) -> None:
 
 def _has_a_frame(ds: Dataset, data: bytes) -> bool:
     """Whether the pixel data of a file that ends early may hold a whole frame."""
-    if UID(ds.file_meta.TransferSyntaxUID).is_encapsulated:
+    if data.startswith(_ITEM):
         table = int.from_bytes(data[4:8], "little")  # of offsets, before the fragments
         return int(ds.get("NumberOfFrames") or 1) > 1 and len(data) > 8 + table
     samples = int(ds.Rows) * int(ds.Columns) * int(ds.get("SamplesPerPixel") or 1)
