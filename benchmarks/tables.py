@@ -26,6 +26,7 @@ from training.files import write_atomically
 README = ROOT / "README.md"
 _TABLED = (
     "backfill.md",
+    "decoding.md",
     "deploy.md",
     "dicom-results.md",
     "faults.md",
@@ -48,6 +49,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "explain_cost": models.explain_cost,
     "footprint": service.footprint,
     "container": service.container,
+    "decoding": service.decoding,
     "studies": service.studies,
     "pacs": service.pacs,
     "http": service.http,

@@ -21,6 +21,20 @@ def container() -> str:
     return table(["", "median", "largest"], rows) + f"\n\n{text}"
 
 
+def decoding() -> str:
+    """Pictures beside those of dcmtk: how many files of each verdict, and those that are not simply the same."""
+    result = result_of("decoding")
+    said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(result["verdicts"].items()))
+    plain = [row["correlation"] for row in result["rows"] if row["verdict"] == "same"]
+    rows = [
+        [row["file"], row["verdict"], row["reason"]]
+        for row in result["rows"]
+        if row["verdict"] not in ("same", "no image")
+    ]
+    text = f"{len(result['rows'])} files: {said}; least correlation of those that are the same {min(plain):.5f}"
+    return table(["file", "", "reason"], rows) + f"\n\n{text}. dcmtk {result['versions']['dcmtk']}, {where(result)}."
+
+
 def studies(name: str = "study_throughput") -> str:
     """The path of a series against the forward pass."""
     result, rate = result_of(name), "of the forward pass's rate"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from service.errors import CorruptImage, NoPixelData, UnsupportedFormat
+from service.errors import CorruptImage, UnsupportedFormat
 from service.images.codecs import FILE_ERRORS, stored_frames
 from service.images.grading import grade, padded, read_grading, without_gaps
 from service.images.grid import read_grid
 from service.images.palette import rgb_of
-from service.images.parsing import PIXEL_KEYWORDS, parse
+from service.images.parsing import condition_of, parse, require_pixels
 from service.images.pixels import Budget, check_size, flat_note, grey_of
 from service.types import Frame
 
@@ -95,8 +95,7 @@ def describe(ds: Dataset) -> Description:
         UnsupportedFormat: photometric interpretation other than grey, palette, RGB or YBR.
     """
     try:
-        if not any(keyword in ds for keyword in PIXEL_KEYWORDS):
-            raise NoPixelData("the DICOM instance holds no pixel data")
+        require_pixels(ds)
         syntax = UID(ds.file_meta.TransferSyntaxUID)
         rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
         photometric = str(ds.PhotometricInterpretation).strip().upper()
@@ -108,7 +107,7 @@ def describe(ds: Dataset) -> Description:
             rows=rows,
             columns=columns,
             frames=frames,
-            notes=("lossy compressed source",) if str(ds.get("LossyImageCompression")).strip() == "01" else (),
+            notes=condition_of(ds).notes + _lossy(ds),
         )
     except FILE_ERRORS:
         raise CorruptImage("the DICOM image description is incomplete or damaged") from None
@@ -163,6 +162,10 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
             )
         )
     return frames
+
+
+def _lossy(ds: Dataset) -> tuple[str, ...]:
+    return ("lossy compressed source",) if str(ds.get("LossyImageCompression")).strip() == "01" else ()
 
 
 def _modality(ds: Dataset) -> str | None:

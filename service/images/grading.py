@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian
 
 from service.errors import CorruptImage
 from service.images.codecs import FILE_ERRORS
+from service.images.lookup import LookupTable, is_little, look_up, read_table
+from service.images.windows import Window, apply_window, read_rescale, read_window
 from service.types import Float, Grey8
 
-_BAD_WINDOW = "the VOI window in the header is not usable; the picture is shown with its full range"
 _GAPS = "pixels without a finite value; shown as the darkest"
 _PADDINGS = ("Pixel", "FloatPixel", "DoubleFloatPixel")
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A VOI window in modality units (DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
-
-    centre: float
-    width: float
-    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] = "LINEAR"
-
-
-@dataclass(frozen=True, slots=True)
-class LookupTable:
-    """A Modality or VOI LUT (DICOM PS3.3 C.11.1.1, C.11.2.1.1).
-
-    `entries` is `[L]`; `first` is the input value of entry 0; `bits` is the depth of an entry.
-    """
-
-    entries: NDArray[np.uint16]
-    first: int
-    bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +79,17 @@ def read_grading(ds: Dataset, index: int) -> Grading:
         bits = int(ds.get("BitsStored") or ds.get("BitsAllocated") or 32)
         inverted = str(ds.PhotometricInterpretation).strip().upper() == "MONOCHROME1"
         padding = _padding(ds)
-        little = ds.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
+        little = is_little(ds)
         values = functional_group(ds, index, "PixelValueTransformationSequence")
         voi = functional_group(ds, index, "FrameVOILUTSequence")
         signed = ds.get("PixelRepresentation") == 1
-        modality_table = _table(values, "ModalityLUTSequence", little, signed=signed)
-        rescale = None if modality_table else _rescale(values, notes)
+        modality_table = read_table(values, "ModalityLUTSequence", notes, little=little, signed=signed)
+        rescale = None if modality_table else read_rescale(values, notes)
         signed = modality_table is None and (signed or (rescale is not None and min(rescale) < 0))
-        voi_table = _table(voi, "VOILUTSequence", little, signed=signed)
+        voi_table = read_table(voi, "VOILUTSequence", notes, little=little, signed=signed)
     except FILE_ERRORS:
         raise CorruptImage("a lookup table or pixel description of the DICOM header is damaged") from None
-    window = None if voi_table else _window(voi, notes)
+    window = None if voi_table else read_window(voi, notes)
     display = None if voi_table is None and window is None else VoiDisplay(window, voi_table, inverted)
     return Grading(bits, inverted, padding, rescale, modality_table, display, tuple(notes))
 
@@ -132,68 +111,6 @@ def functional_group(ds: Dataset, index: int, keyword: str) -> Dataset:
         if items := group.get(keyword):
             return items[0]
     return ds
-
-
-def _table(ds: Dataset, keyword: str, little: bool, *, signed: bool) -> LookupTable | None:
-    """First LUT of a sequence, None where there is none; `signed` where its input can be negative.
-
-    The first value of its input is then signed (PS3.3 C.11.1.1.1, C.11.2.1.1), whatever VR it was read by: Implicit VR
-    tells none, and some writers give another.
-    """
-    items = ds.get(keyword)
-    if not items:
-        return None
-    length, first, bits = (int(value) for value in items[0].LUTDescriptor)
-    data: Any = items[0].LUTData
-    if isinstance(data, bytes):
-        words = np.frombuffer(data, "<u2" if little else ">u2").astype("<u2")
-    else:
-        words = np.atleast_1d(np.asarray(data)).astype("<u2")
-    length = length or 1 << 16
-    packed = bits <= 8 and len(words) == (length + 1) // 2  # else each entry has a word of its own, as some write it
-    entries = (words.view(np.uint8) if packed else words)[:length].astype(np.uint16)
-    if signed and first >= 1 << 15:
-        first -= 1 << 16
-    if not len(entries) or not 1 <= bits <= 16:
-        raise ValueError
-    return LookupTable(entries, first, bits)
-
-
-def _rescale(ds: Dataset, notes: list[str]) -> tuple[float, float] | None:
-    """Slope and intercept (0028,1053), (0028,1052)."""
-    slope, intercept = _number(ds, "RescaleSlope"), _number(ds, "RescaleIntercept")
-    if slope is None or intercept is None or slope == 0:
-        if "RescaleSlope" in ds or "RescaleIntercept" in ds:
-            notes.append("the rescale in the header is not usable; stored values used")
-        return None
-    return None if (slope, intercept) == (1, 0) else (slope, intercept)
-
-
-def _window(ds: Dataset, notes: list[str]) -> Window | None:
-    """First window (0028,1050), (0028,1051), None where there is none that can be used."""
-    if "WindowCenter" not in ds and "WindowWidth" not in ds:
-        return None
-    centre, width = _number(ds, "WindowCenter"), _number(ds, "WindowWidth")
-    try:
-        function = str(ds.get("VOILUTFunction") or "LINEAR").strip().upper()
-    except FILE_ERRORS:
-        function = ""
-    if centre is not None and width is not None and function in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        window = Window(centre, width, function)
-        if usable(window):
-            return window
-    notes.append(_BAD_WINDOW)
-    return None
-
-
-def _number(ds: Dataset, keyword: str) -> float | None:
-    """First value of a decimal string, None where it is absent, empty, not finite or no number."""
-    try:
-        value: Any = ds.get(keyword)
-        number = float(value if isinstance(value, (str, int, float)) else value[0])
-    except FILE_ERRORS:
-        return None
-    return number if np.isfinite(number) else None
 
 
 def _padding(ds: Dataset) -> tuple[float, float] | None:
@@ -280,55 +197,3 @@ def without_gaps(shown: Grey8 | Float) -> tuple[Grey8 | Float, tuple[str, ...]]:
     if not finite.any():
         raise CorruptImage("no pixel of the DICOM image has a finite value")
     return np.where(finite, shown, shown[finite].min()), (_GAPS,)
-
-
-def look_up(values: NDArray[Any], table: LookupTable) -> Float:
-    """Map values through a LUT; values outside its domain take its first or last entry.
-
-    Args:
-        values: `[H, W]`, any real dtype.
-        table: the LUT.
-
-    Returns:
-        float32 `[H, W]`, in units of the table's entries.
-    """
-    index = np.clip(np.rint(values).astype(np.int64) - table.first, 0, len(table.entries) - 1)
-    return table.entries[index].astype(np.float32)
-
-
-def apply_window(values: NDArray[Any], window: Window) -> Float:
-    """Map a window to 0..255 and clip what lies outside it.
-
-    The formulas of DICOM PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID) and C.11.2.1.3.2 (LINEAR_EXACT) with
-    an output range of 0..255; `usable` windows only.
-
-    Args:
-        values: `[H, W]` in modality units.
-        window: centre, width (modality units) and function.
-
-    Returns:
-        float32 `[H, W]`, 0..255.
-    """
-    centre, width = window.centre, window.width
-    if window.function == "LINEAR":
-        centre, width = centre - 0.5, width - 1.0
-    # float64, as a centre of 1e9 with a width of 1 is legal; in place, as a frame may have 64 Mi pixels
-    share = values.astype(np.float64)
-    share -= centre
-    if window.function == "SIGMOID":
-        share = 1.0 / (1.0 + np.exp(np.clip(-4.0 * share / width, -700.0, 700.0)))
-    elif width == 0:
-        share = (share > 0).astype(np.float64)
-    else:
-        share /= width
-        share += 0.5
-        np.clip(share, 0.0, 1.0, out=share)
-    share *= 255.0
-    return share.astype(np.float32)
-
-
-def usable(window: Window) -> bool:
-    """Whether the standard defines a result for the window: finite, and wide enough for its function."""
-    if not np.isfinite([window.centre, window.width]).all():
-        return False
-    return window.width >= 1 if window.function == "LINEAR" else window.width > 0

@@ -45,14 +45,14 @@ class PatientStream(BytesIO):
 
     def __init__(self, content: bytes, patience: Patience) -> None:
         super().__init__(content)
-        self._patience = patience
+        self.patience = patience
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as any stream; a file may be read some hundred times, so this is short."""
-        if size is None or size < 0 or monotonic() > self._patience.until:
+        if size is None or size < 0 or monotonic() > self.patience.until:
             self.look(size)
         return super().read(size)
 
     def look(self, size: int | None) -> None:
         """Before all that is left is read (`size` is None or negative), and when the time is over."""
-        self._patience.check()
+        self.patience.check()

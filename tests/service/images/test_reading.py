@@ -261,7 +261,7 @@ def test_the_first_of_several_windows_is_used() -> None:
 
 @pytest.mark.parametrize(
     ("centre", "width", "function"),
-    [("40", "0", "LINEAR"), ("40", "-5", "LINEAR_EXACT"), ("", "80", "LINEAR"), ("40", "80", "SOMETHING")],
+    [("40", "0", "LINEAR"), ("40", "-5", "LINEAR_EXACT"), ("", "80", "LINEAR"), ("40", "0", "SOMETHING")],
 )
 def test_an_odd_window_falls_back_to_the_full_range(centre: str, width: str, function: str) -> None:
     frame = read_one(instance(RAMP, WindowCenter=centre, WindowWidth=width, VOILUTFunction=function))
