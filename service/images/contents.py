@@ -1,0 +1,113 @@
+"""What the pixels of a frame are, where they are no picture of one slice as it was acquired.
+
+Reformatted planes (MPR), averages and images with a filter or a correction of distortion are pictures: their pixels
+still mean what was acquired.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+from pydicom.dataset import Dataset
+
+from service.images.groups import group, terms
+
+Kind = Literal["localiser", "mosaic", "map", "phase", "projection", "difference", "fat", "capture", "colour"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+NEVER_A_SLICE = frozenset(("localiser", "mosaic"))
+
+_FRAME_TYPE = "MRImageFrameTypeSequence"
+_FRAME_TYPES = (_FRAME_TYPE, "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+_WORDS: dict[Kind, str] = {
+    "localiser": "a localiser",
+    "mosaic": "a mosaic of slices",
+    "map": "a map of computed values",
+    "phase": "a phase, real or imaginary image",
+    "projection": "a projection or a rendering",
+    "difference": "a subtraction or a ratio of images",
+    "fat": "an image of fat alone",
+    "capture": "a screen capture or a report",
+    "colour": "a colour image",
+}
+# Values of Image Type as `terms` writes them: Defined Terms of PS3.3 C.7.6.1.1.2, C.8.3.1.1.1, C.8.13.3.1 and C.8.16.1,
+# and those that scanners of Siemens, GE, Philips and Canon write.
+_IMAGE_TYPES: Mapping[Kind, str] = {
+    "localiser": "LOCALI[ZS]ER|SCOUT|TOPOGRAM|SURVEY",
+    "mosaic": "MOSAIC",
+    "capture": "SCREEN ?(SAVE|SHOT)|(SCREEN |SECONDARY )?CAPTURE|POSDISP|(CSA )?REPORT|CSA BLACK IMAGE",
+    "projection": "PROJECTION( IMAGE)?|PJN|MIP|MIN ?IP|MNIP|M(AX|IN|EAN) IP|AIP|(THIN|THICK) ?MIP|MAXIMUM|MINIMUM"
+    "|(VOLUME|SURFACE) RENDER(ED|ING)?|VRT?|SSD|CURVED ?(MPR)?|CPR|CSA 3D EDITOR",
+    "phase": "PHASE( (MAP|SUBTRACT|IMAGE|CONTRAST))?|[PRI]( .*)?|REAL|IMAG(INARY)?|VELOCITY( MAP)?|UNWRAPPED.*",
+    "difference": "(MODULUS )?SUBTRACT(ION|ED)?|SUB|DIFFERENCE|DIV(ISION)?|RATIO",
+    "map": r"MAP|.* MAP|T1RHO|[RT][12] ?(STAR|\*)? ?MAP|R[12]( STAR|\*)?|QUANTITY|E?ADC( .*)?|EXP( ADC)?|[FR]A|[ARM]D"
+    "|FRACTIONAL ANISO.*|DIFFUSION ANISO|TENSOR.*|COLFA|(R|C|REL|RELC)?(CBF|CBV|MTT)|TTP|TMAX|PBP|GBP|BAT|KTRANS|KEP"
+    "|I?AUC|ATT|T ?TEST|Z ?SCORE|T ?MAP|STD ?(DEV|DEVIATION)|R COEFFICIENT|RHO|QSM|SUSCEPTIBILITY|FF|B[01]|FIELD ?MAP"
+    "|(FAT|WATER) ?(FRACTION|PERCENT|FRAC)|SNR|NEI|SCM|TCS|METABOLITE.*|TEMPERATURE",
+    "fat": "F|FAT",
+}
+_QUANTITIES = frozenset(("T1", "T2", "T2 STAR", "PROTON DENSITY"))
+_TECHNIQUES = frozenset(("MAX IP", "MIN IP", "VOLUME RENDER", "SURFACE RENDER", "CURVED MPR"))
+_COMPONENTS = frozenset(("PHASE", "REAL", "IMAGINARY"))
+_CAPTURED = frozenset(("DV", "DI", "DF", "WSD", "SD", "SI", "DRW", "SYN"))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the pixels of a frame are, and the attribute that says so."""
+
+    kind: Kind
+    source: str
+
+    @property
+    def reason(self) -> str:
+        """For people; it holds no values of the header but what the standard's terms mean."""
+        return f"{self.source} says {_WORDS[self.kind]}"
+
+
+def content_of(header: Dataset, index: int) -> Content | None:
+    """Say what the pixels of a frame are; None where they are a picture of one slice, or nothing is said.
+
+    Image Type (0008,0008) and Frame Type (0008,9007), Complex Image Component (0008,9208), Volume Based Calculation
+    Technique (0008,9207), Conversion Type (0008,0064) and Photometric Interpretation (0028,0004) are looked at
+    (PS3.3 C.7.6.1.1.2, C.8.3.1.1.1, C.8.13.3.1, C.8.16, C.8.6.1, C.7.6.3.1.2).
+
+    Args:
+        header: an instance; its pixels are not touched.
+        index: the frame, from 0.
+    """
+    for macro in _FRAME_TYPES:
+        if kind := _by_type(terms(group(header, index, macro), "FrameType")):
+            return Content(kind, "Frame Type (0008,9007)")
+    if whole := content_of_instance(header):
+        return whole
+    described = group(header, index, _FRAME_TYPE)
+    if not _COMPONENTS.isdisjoint(terms(described, "ComplexImageComponent")):
+        return Content("phase", "Complex Image Component (0008,9208)")
+    if not _TECHNIQUES.isdisjoint(terms(described, "VolumeBasedCalculationTechnique")):
+        return Content("projection", "Volume Based Calculation Technique (0008,9207)")
+    if not _CAPTURED.isdisjoint(terms(header, "ConversionType")):
+        return Content("capture", "Conversion Type (0008,0064)")
+    if any(not value.startswith("MONOCHROME") for value in terms(header, "PhotometricInterpretation")):
+        return Content("colour", "Photometric Interpretation (0028,0004)")
+    return None
+
+
+def content_of_instance(header: Dataset) -> Content | None:
+    """What Image Type (0008,0008) says the pixels of all frames are; None where a picture of one slice, or nothing."""
+    kind = _by_type(terms(header, "ImageType"))
+    return None if kind is None else Content(kind, "Image Type (0008,0008)")
+
+
+@lru_cache(1024)
+def _by_type(values: tuple[str, ...]) -> Kind | None:
+    """The kind that Image Type or Frame Type names."""
+    for kind, pattern in _IMAGE_TYPES.items():
+        if any(re.fullmatch(pattern, value) for value in values):
+            return kind
+    # value 4 of a derived image is the quantity that its pixels are (C.8.13.3.1)
+    return "map" if values[:1] == ("DERIVED",) and not _QUANTITIES.isdisjoint(values[3:4]) else None
