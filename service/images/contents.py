@@ -21,8 +21,7 @@ Kind = Literal["localiser", "mosaic", "map", "phase", "projection", "difference"
 KINDS: tuple[str, ...] = get_args(Kind)
 NEVER_A_SLICE = frozenset(("localiser", "mosaic"))
 
-_FRAME_TYPE = "MRImageFrameTypeSequence"
-_FRAME_TYPES = (_FRAME_TYPE, "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+_FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 _WORDS: dict[Kind, str] = {
     "localiser": "a localiser",
     "mosaic": "a mosaic of slices",
@@ -80,12 +79,11 @@ def content_of(header: Dataset, index: int) -> Content | None:
         header: an instance; its pixels are not touched.
         index: the frame, from 0.
     """
-    for macro in _FRAME_TYPES:
-        if kind := _by_type(terms(group(header, index, macro), "FrameType")):
-            return Content(kind, "Frame Type (0008,9007)")
+    described = next((found for name in _FRAME_TYPES if (found := group(header, index, name)) is not header), header)
+    if kind := _by_type(terms(described, "FrameType")):
+        return Content(kind, "Frame Type (0008,9007)")
     if whole := content_of_instance(header):
         return whole
-    described = group(header, index, _FRAME_TYPE)
     if not _COMPONENTS.isdisjoint(terms(described, "ComplexImageComponent")):
         return Content("phase", "Complex Image Component (0008,9208)")
     if not _TECHNIQUES.isdisjoint(terms(described, "VolumeBasedCalculationTechnique")):

@@ -8,6 +8,8 @@ from service.images.codecs import FILE_ERRORS
 from service.images.grading import functional_group
 from service.images.tags import numbers, texts
 
+_GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+
 
 def group(header: Dataset, index: int, macro: str) -> Dataset:
     """The item of a functional group for a frame; the header itself where there is none that can be read.
@@ -17,6 +19,8 @@ def group(header: Dataset, index: int, macro: str) -> Dataset:
         index: the frame, from 0.
         macro: keyword of the functional group's sequence.
     """
+    if not any(keyword in header for keyword in _GROUPS):
+        return header
     try:
         return functional_group(header, index, macro)
     except FILE_ERRORS:  # a sequence by its tag, and something else by its VR

@@ -12,7 +12,6 @@ from service.series import geometry
 from service.series.slices import (
     LeftOut,
     Slice,
-    content_of_slice,
     frame_of_reference,
     pixel_digest,
     place_in_acquisition,
@@ -71,9 +70,8 @@ def arrange(slices: Sequence[Slice]) -> Arrangement:
 
 def _pictures(slices: Sequence[Slice]) -> tuple[list[Slice], list[tuple[Slice, Content]]]:
     """The slices that are pictures, and the others; where none is, only what can never be a slice is another."""
-    found = [(one, content_of_slice(one)) for one in slices]
-    pictured = any(what is None for _, what in found)
-    unlike = [(one, what) for one, what in found if what and (pictured or what.kind in NEVER_A_SLICE)]
+    pictured = any(one.content is None for one in slices)
+    unlike = [(one, one.content) for one in slices if one.content and (pictured or one.content.kind in NEVER_A_SLICE)]
     gone = {id(one) for one, _ in unlike}
     return [one for one in slices if id(one) not in gone], unlike
 

@@ -16,7 +16,7 @@ from service.images.tags import MANUFACTURER, readable_header, text, uid_of
 from service.series.anatomy import BodyPart, body_parts
 from service.series.arrangement import arrange
 from service.series.geometry import most_common
-from service.series.slices import LeftOut, Slice, content_of_slice, laterality, slices_of
+from service.series.slices import LeftOut, Slice, laterality, slices_of
 
 __all__ = ["LeftOut", "Series", "Slice", "read_series"]
 
@@ -159,7 +159,7 @@ def _series(study: str, series: str, instances: Sequence[_Instance]) -> Series:
         left_out=tuple(sorted(left_out, key=lambda one: (one.sop_instance, one.number or 0, one.reason))),
         notes=tuple(notes),
         body_parts=tuple(dict.fromkeys(one for named in parts for one in named)),
-        contents=tuple(dict.fromkeys(what for what in map(content_of_slice, slices) if what is not None)),
+        contents=tuple(dict.fromkeys(one.content for one in slices if one.content is not None)),
     )
 
 

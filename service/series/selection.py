@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import tomllib
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -17,7 +17,7 @@ from service.errors import RulesError
 from service.images.contents import KINDS
 from service.images.tags import sop_class_name, sop_class_uid
 from service.series.reading import Series
-from service.series.weighting import WEIGHTINGS, by_description, by_header
+from service.series.weighting import WEIGHTINGS, Evidence, by_description, by_header
 from service.series.words import words_in
 from service.validation import Strict, faults_of
 
@@ -194,8 +194,9 @@ def select(series: Series, rules: Collection[Rule]) -> Selection:
     """
     models: list[str] = []
     mismatches: list[Mismatch] = []
+    evidence = cache(partial(_evidence, series))
     for rule in rules:
-        reasons = _reasons(series, rule)
+        reasons = _reasons(series, rule, evidence)
         if reasons:
             mismatches.append(Mismatch(rule.name, rule.model, tuple(reasons)))
         elif rule.model not in models:
@@ -203,7 +204,7 @@ def select(series: Series, rules: Collection[Rule]) -> Selection:
     return Selection(tuple(models), tuple(mismatches))
 
 
-def _reasons(series: Series, rule: Rule) -> list[str]:
+def _reasons(series: Series, rule: Rule, evidence: Callable[[], tuple[Evidence, ...]]) -> list[str]:
     """Why a rule does not match, each reason with what says so."""
     reasons = [] if series.slices else ["no slice of the series can be answered"]
     for name, value, wanted, source in (
@@ -219,7 +220,7 @@ def _reasons(series: Series, rule: Rule) -> list[str]:
     if rule.content is not None:
         reasons += [what.reason for what in series.contents if what.kind not in rule.content]
     if rule.weighting is not None:
-        reasons += _other_weightings(series, rule.weighting)
+        reasons += _other_weightings(evidence(), series.description, rule.weighting)
     said, found = _DESCRIPTION, partial(re.search, string=series.description, flags=re.IGNORECASE)
     if rule.words and not words_in(series.description, rule.words):
         reasons.append(f"{said} has none of the words {', '.join(rule.words)}")
@@ -242,13 +243,17 @@ def _other_body_parts(series: Series, wanted: Collection[str]) -> list[str]:
     return [f"{reason}, by {source}" for source in sources]
 
 
-def _other_weightings(series: Series, wanted: Collection[str]) -> list[str]:
+def _evidence(series: Series) -> tuple[Evidence, ...]:
+    """What the headers of all slices say of their weighting, each once."""
+    return tuple(dict.fromkeys(one for each in series.slices for one in by_header(each.header, each.number - 1)))
+
+
+def _other_weightings(evidence: Collection[Evidence], description: str, wanted: Collection[str]) -> list[str]:
     """What weights the series otherwise: its header decides, and its description where that does not say.
 
     Where one of the two contradicts the other, the reason names both.
     """
-    evidence = dict.fromkeys(one for each in series.slices for one in by_header(each.header, each.number - 1))
-    named = sorted(by_description(series.description))
+    named = sorted(by_description(description))
     told = [f"{one.source} says {one.weighting}" for one in evidence]
     if named:
         told.append(f"{_DESCRIPTION} says {' and '.join(named)}")

@@ -29,6 +29,7 @@ class Slice:
         orientation: Image Orientation (Patient) (0020,0037), direction cosines of the rows, then of the columns.
         spacing: Pixel Spacing (0028,0030): between rows, between columns, mm.
         thickness: Slice Thickness (0018,0050), mm.
+        content: what the pixels are, where they are no picture of the slice as it was acquired.
     """
 
     header: Dataset
@@ -38,6 +39,7 @@ class Slice:
     orientation: Orientation | None
     spacing: tuple[float, float] | None
     thickness: float | None
+    content: Content | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,8 @@ def _slice(header: Dataset, index: int, frame: Frame) -> Slice:
         orientation=usable_orientation(orientation),
         spacing=(spacing[0], spacing[1]) if spacing is not None and min(spacing) > 0 else None,
         thickness=thickness[0] if thickness is not None and thickness[0] > 0 else None,
+        content=content_of(header, index),
     )
-
-
-def content_of_slice(one: Slice) -> Content | None:
-    """What the pixels of a slice are, where they are no picture of it as it was acquired."""
-    return content_of(one.header, one.number - 1)
 
 
 def sop_instance(one: Slice) -> str:
