@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from service.images.contents import Content, content_of
 from service.images.groups import group
 from service.images.tags import integer, numbers, text, uid_of
-from service.series.geometry import Orientation, Position, usable_orientation
-from service.types import Frame
+from service.series.geometry import Position
+from service.types import Frame, Orientation
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Slice:
         number: frame number, from 1.
         frame: decoded; its name is empty, or `#` and the frame number.
         position: Image Position (Patient) (0020,0032), mm; None where the header gives none that can be used.
-        orientation: Image Orientation (Patient) (0020,0037), direction cosines of the rows, then of the columns.
-        spacing: Pixel Spacing (0028,0030): between rows, between columns, mm.
+        orientation: of the frame.
+        spacing: of the frame.
         thickness: Slice Thickness (0018,0050), mm.
         content: what the pixels are, where they are no picture of the slice as it was acquired.
     """
@@ -70,15 +70,14 @@ def slices_of(header: Dataset, frames: Sequence[Frame]) -> list[Slice]:
 def _slice(header: Dataset, index: int, frame: Frame) -> Slice:
     measures = group(header, index, "PixelMeasuresSequence")
     position = numbers(group(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
-    orientation = numbers(group(header, index, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
-    spacing, thickness = numbers(measures, "PixelSpacing", 2), numbers(measures, "SliceThickness", 1)
+    thickness = numbers(measures, "SliceThickness", 1)
     return Slice(
         header=header,
         number=index + 1,
         frame=frame,
         position=None if position is None else (position[0], position[1], position[2]),
-        orientation=usable_orientation(orientation),
-        spacing=(spacing[0], spacing[1]) if spacing is not None and min(spacing) > 0 else None,
+        orientation=frame.orientation,
+        spacing=frame.spacing,
         thickness=thickness[0] if thickness is not None and thickness[0] > 0 else None,
         content=content_of(header, index),
     )
