@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import get_args
 
 from pydicom.dataset import Dataset
 
 from service.images.groups import group, terms
+from service.types import Content, ContentKind
 
-Kind = Literal["localiser", "mosaic", "map", "phase", "projection", "difference", "fat", "capture", "colour"]
-
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[str, ...] = get_args(ContentKind)
 NEVER_A_SLICE = frozenset(("localiser", "mosaic"))
 
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
-_WORDS: dict[Kind, str] = {
+_WORDS: Mapping[ContentKind, str] = {
     "localiser": "a localiser",
     "mosaic": "a mosaic of slices",
     "map": "a map of computed values",
@@ -35,7 +33,7 @@ _WORDS: dict[Kind, str] = {
 }
 # Values of Image Type as `terms` writes them: Defined Terms of PS3.3 C.7.6.1.1.2, C.8.3.1.1.1, C.8.13.3.1 and C.8.16.1,
 # and those that scanners of Siemens, GE, Philips and Canon write.
-_IMAGE_TYPES: Mapping[Kind, str] = {
+_IMAGE_TYPES: Mapping[ContentKind, str] = {
     "localiser": "LOCALI[ZS]ER|SCOUT|TOPOGRAM|SURVEY",
     "mosaic": "MOSAIC",
     "capture": "SCREEN ?(SAVE|SHOT)|(SCREEN |SECONDARY )?CAPTURE|POSDISP|(CSA )?REPORT|CSA BLACK IMAGE",
@@ -55,19 +53,6 @@ _COMPONENTS = frozenset(("PHASE", "REAL", "IMAGINARY"))
 _CAPTURED = frozenset(("DV", "DI", "DF", "WSD", "SD", "SI", "DRW", "SYN"))
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What the pixels of a frame are, and the attribute that says so."""
-
-    kind: Kind
-    source: str
-
-    @property
-    def reason(self) -> str:
-        """For people; it holds no values of the header but what the standard's terms mean."""
-        return f"{self.source} says {_WORDS[self.kind]}"
-
-
 def content_of(header: Dataset, index: int) -> Content | None:
     """Say what the pixels of a frame are; None where they are a picture of one slice, or nothing is said.
 
@@ -81,28 +66,32 @@ def content_of(header: Dataset, index: int) -> Content | None:
     """
     described = next((found for name in _FRAME_TYPES if (found := group(header, index, name)) is not header), header)
     if kind := _by_type(terms(described, "FrameType")):
-        return Content(kind, "Frame Type (0008,9007)")
+        return _content(kind, "Frame Type (0008,9007)")
     if whole := content_of_instance(header):
         return whole
     if not _COMPONENTS.isdisjoint(terms(described, "ComplexImageComponent")):
-        return Content("phase", "Complex Image Component (0008,9208)")
+        return _content("phase", "Complex Image Component (0008,9208)")
     if not _TECHNIQUES.isdisjoint(terms(described, "VolumeBasedCalculationTechnique")):
-        return Content("projection", "Volume Based Calculation Technique (0008,9207)")
+        return _content("projection", "Volume Based Calculation Technique (0008,9207)")
     if not _CAPTURED.isdisjoint(terms(header, "ConversionType")):
-        return Content("capture", "Conversion Type (0008,0064)")
+        return _content("capture", "Conversion Type (0008,0064)")
     if any(not value.startswith("MONOCHROME") for value in terms(header, "PhotometricInterpretation")):
-        return Content("colour", "Photometric Interpretation (0028,0004)")
+        return _content("colour", "Photometric Interpretation (0028,0004)")
     return None
 
 
 def content_of_instance(header: Dataset) -> Content | None:
     """What Image Type (0008,0008) says the pixels of all frames are; None where a picture of one slice, or nothing."""
     kind = _by_type(terms(header, "ImageType"))
-    return None if kind is None else Content(kind, "Image Type (0008,0008)")
+    return None if kind is None else _content(kind, "Image Type (0008,0008)")
+
+
+def _content(kind: ContentKind, source: str) -> Content:
+    return Content(kind, f"{source} says {_WORDS[kind]}")
 
 
 @lru_cache(1024)
-def _by_type(values: tuple[str, ...]) -> Kind | None:
+def _by_type(values: tuple[str, ...]) -> ContentKind | None:
     """The kind that Image Type or Frame Type names."""
     for kind, pattern in _IMAGE_TYPES.items():
         if any(re.fullmatch(pattern, value) for value in values):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from service.images.contents import NEVER_A_SLICE, Content
+from service.images.contents import NEVER_A_SLICE
 from service.series import geometry
 from service.series.slices import (
     LeftOut,
@@ -17,6 +17,7 @@ from service.series.slices import (
     place_in_acquisition,
     sop_instance,
 )
+from service.types import Content
 
 _NO_GEOMETRY = "slices without a usable position or orientation; ordered by instance number"
 _NO_COMMON_PLANE = "the slices have no common orientation; ordered by instance number"
@@ -70,8 +71,9 @@ def arrange(slices: Sequence[Slice]) -> Arrangement:
 
 def _pictures(slices: Sequence[Slice]) -> tuple[list[Slice], list[tuple[Slice, Content]]]:
     """The slices that are pictures, and the others; where none is, only what can never be a slice is another."""
-    pictured = any(one.content is None for one in slices)
-    unlike = [(one, one.content) for one in slices if one.content and (pictured or one.content.kind in NEVER_A_SLICE)]
+    pictured = any(one.frame.content is None for one in slices)
+    found = [(one, one.frame.content) for one in slices]
+    unlike = [(one, what) for one, what in found if what and (pictured or what.kind in NEVER_A_SLICE)]
     gone = {id(one) for one, _ in unlike}
     return [one for one in slices if id(one) not in gone], unlike
 

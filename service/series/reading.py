@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from service.errors import UnreadableImage
-from service.images.contents import NEVER_A_SLICE, Content, content_of_instance
+from service.images.contents import NEVER_A_SLICE, content_of_instance
 from service.images.dicom import decode, describe, looks_like_dicom
 from service.images.parsing import parse
 from service.images.pixels import Budget
@@ -17,6 +17,7 @@ from service.series.anatomy import BodyPart, body_parts
 from service.series.arrangement import arrange
 from service.series.geometry import most_common
 from service.series.slices import LeftOut, Slice, laterality, slices_of
+from service.types import Content
 
 __all__ = ["LeftOut", "Series", "Slice", "read_series"]
 
@@ -159,7 +160,7 @@ def _series(study: str, series: str, instances: Sequence[_Instance]) -> Series:
         left_out=tuple(sorted(left_out, key=lambda one: (one.sop_instance, one.number or 0, one.reason))),
         notes=tuple(notes),
         body_parts=tuple(dict.fromkeys(one for named in parts for one in named)),
-        contents=tuple(dict.fromkeys(one.content for one in slices if one.content is not None)),
+        contents=tuple(dict.fromkeys(one.frame.content for one in slices if one.frame.content is not None)),
     )
 
 

@@ -9,7 +9,6 @@ from math import inf
 
 from pydicom.dataset import Dataset
 
-from service.images.contents import Content, content_of
 from service.images.groups import group
 from service.images.tags import integer, numbers, text, uid_of
 from service.series.geometry import Position
@@ -29,7 +28,6 @@ class Slice:
         orientation: of the frame.
         spacing: of the frame.
         thickness: Slice Thickness (0018,0050), mm.
-        content: what the pixels are, where they are no picture of the slice as it was acquired.
     """
 
     header: Dataset
@@ -39,7 +37,6 @@ class Slice:
     orientation: Orientation | None
     spacing: tuple[float, float] | None
     thickness: float | None
-    content: Content | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,6 @@ def _slice(header: Dataset, index: int, frame: Frame) -> Slice:
         orientation=frame.orientation,
         spacing=frame.spacing,
         thickness=thickness[0] if thickness is not None and thickness[0] > 0 else None,
-        content=content_of(header, index),
     )
 
 
