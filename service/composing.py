@@ -226,6 +226,9 @@ def kind_warnings(frame: Frame, kind: Kind) -> list[str]:
             f"not of this model's kind: the header gives another modality than {expected}; "
             "do not rely on the prediction"
         )
+    if frame.content is not None and frame.content.kind != "colour":  # of which the pixels say more
+        observe_unlike("content")
+        warnings.append(f"not of this model's kind: {frame.content.reason}; do not rely on the prediction")
     if frame.colour > kind.largest_colour:
         observe_unlike("colour")
         warnings.append(

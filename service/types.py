@@ -87,6 +87,20 @@ class Display(Protocol):
         ...
 
 
+ContentKind = Literal["localiser", "mosaic", "map", "phase", "projection", "difference", "fat", "capture", "colour"]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the pixels of a frame are, where they are no picture of one slice as it was acquired.
+
+    `reason` is for people, and names the attribute that says so; it holds no values of the header.
+    """
+
+    kind: ContentKind
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One decoded grey image.
@@ -103,6 +117,7 @@ class Frame:
         orientation: Image Orientation (Patient) (0020,0037), None where the source does not say.
         padding: bool `[H, W]`, true where a pixel lies outside of the picture (Pixel Padding Value); None: nowhere.
         display: how people see the pixels; None: as they are.
+        content: what the pixels are by the header, where they are no picture of a slice.
     """
 
     name: str
@@ -115,6 +130,7 @@ class Frame:
     orientation: Orientation | None = None
     padding: NDArray[np.bool_] | None = None
     display: Display | None = None
+    content: Content | None = None
 
     def shown(self) -> Grey8 | Float:
         """Compute the display values.

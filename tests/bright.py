@@ -52,7 +52,7 @@ def bright_graph() -> onnx.ModelProto:
 
 def manifest(name: str, files: dict[str, str]) -> dict[str, object]:
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "id": name,
         "version": "1.0.0",
         "title": "Brightness",

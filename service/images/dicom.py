@@ -10,6 +10,7 @@ from pydicom.uid import UID
 
 from service.errors import CorruptImage, UnsupportedFormat
 from service.images.codecs import FILE_ERRORS, stored_frames
+from service.images.contents import content_of
 from service.images.grading import grade, padded, read_grading, without_gaps
 from service.images.grid import read_grid
 from service.images.palette import rgb_of
@@ -159,6 +160,7 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
                 orientation=grid.orientation,
                 padding=padding,
                 display=display,
+                content=content_of(ds, index),
             )
         )
     return frames

@@ -13,9 +13,11 @@ from PIL import Image
 
 from service.errors import CorruptImage, TooManyPixels, UnsupportedFormat
 from service.images.dicom import looks_like_dicom, read_dicom
+from service.images.jpeg import unsupported_kind
 from service.images.patience import Patience, PatientStream
 from service.images.pixels import Budget, check_scans, check_size, flat_note, grey_of, silence
-from service.images.png import SIGNATURE, read_plain
+from service.images.png import SIGNATURE, read_head, read_plain
+from service.images.showing import shown
 from service.types import Frame
 
 Format = Literal["png", "jpeg", "dicom"]
@@ -113,15 +115,14 @@ def _read_raster(content: bytes, name: str, form: Format, budget: Budget | None,
     except Image.DecompressionBombError:
         raise TooManyPixels from None
     except _PILLOW_ERRORS:
+        unsupported = unsupported_kind(content) if form == "jpeg" else None
+        if unsupported is not None:
+            raise UnsupportedFormat(f"{unsupported} is not supported") from None
         raise CorruptImage(f"the {kind} file is truncated or damaged") from None
     notes: list[str] = []
     if getattr(image, "n_frames", 1) > 1:
         notes.append("the file holds several images; the first is used")
-    upright = _upright(image, notes)
-    if upright.mode.startswith("I"):  # 16-bit grey
-        return _frame(name, np.asarray(upright), notes)
-    shown = upright.convert("L") if upright.mode in ("L", "1") else _opaque(upright)
-    return _frame(name, np.asarray(shown, np.uint8), notes)
+    return _frame(name, shown(_upright(image, notes), read_head(content) if form == "png" else None), notes)
 
 
 def _admit(width: int, height: int, budget: Budget | None) -> None:
@@ -149,11 +150,3 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
         return image
     step = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
     return image if step is None else image.transpose(step)
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """RGB, with transparent pixels shown on black."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")

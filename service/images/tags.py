@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 from pydicom import uid
-from pydicom.dataelem import DataElement
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 from pydicom.valuerep import PersonName
 
+from service.images.charsets import TEXT_VRS, decode
 from service.images.codecs import FILE_ERRORS
 
 _PIXEL_ELEMENTS = (
@@ -131,21 +134,33 @@ def readable_header(ds: Dataset) -> tuple[Dataset, bool]:
     return header, damaged
 
 
-def _drop_unreadable(ds: Dataset) -> bool:
+def _drop_unreadable(ds: Dataset, charsets: tuple[str, ...] = ()) -> bool:
+    """`charsets` is Specific Character Set (0008,0005) of the data set around this one."""
     damaged = False
+    charsets = texts(ds, "SpecificCharacterSet") or charsets
     for tag in list(ds.keys()):
         try:
-            element = ds[tag]
+            element = _decoded(ds, tag, charsets)
             if not _fits(element):
                 raise ValueError
             if element.VR == "SQ":
-                damaged |= any([_drop_unreadable(part) for part in element.value])
+                damaged |= any([_drop_unreadable(part, charsets) for part in element.value])
             elif element.VR == "PN":
                 str(element.value)  # decoded only now
         except FILE_ERRORS:
             ds.pop(tag, None)
             damaged = True
     return damaged
+
+
+def _decoded(ds: Dataset, tag: BaseTag, charsets: tuple[str, ...]) -> DataElement:
+    """The element, its text decoded in the character sets that pydicom does not read, too."""
+    raw: object = ds.get_item(tag)
+    if isinstance(raw, RawDataElement) and raw.value:
+        vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "")
+        if vr in TEXT_VRS and (decoded := decode(raw.value, charsets)) is not None:
+            ds[tag] = DataElement(tag, vr, decoded)
+    return ds[tag]
 
 
 def _fits(element: DataElement) -> bool:

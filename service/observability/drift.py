@@ -41,6 +41,6 @@ def observe_prediction(model: str, label: str, confidence: float, energy: float)
     energies.observe(energy)
 
 
-def observe_unlike(sign: Literal["modality", "colour"]) -> None:
+def observe_unlike(sign: Literal["modality", "content", "colour"]) -> None:
     """An image is answered with a warning that it is of another kind than the model's."""
     OUT_OF_KIND.labels(sign).inc()

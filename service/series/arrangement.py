@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from service.images.contents import NEVER_A_SLICE
 from service.series import geometry
 from service.series.slices import (
     LeftOut,
     Slice,
     frame_of_reference,
-    is_localiser,
     pixel_digest,
     place_in_acquisition,
     sop_instance,
 )
+from service.types import Content
 
 _NO_GEOMETRY = "slices without a usable position or orientation; ordered by instance number"
 _NO_COMMON_PLANE = "the slices have no common orientation; ordered by instance number"
@@ -38,9 +39,10 @@ class Arrangement:
 def arrange(slices: Sequence[Slice]) -> Arrangement:
     """Leave out what does not belong to the others, and order the rest.
 
-    Localisers, frames of another size, frame of reference or orientation than most, and repeated images go. Slices
-    stay in order along the normal of their planes, row direction times column direction; those at the same place in
-    order of time and numbers. Where not all have a place, or share no orientation, instance numbers order them.
+    Localisers, mosaics, what is no picture of a slice among others that are, frames of another size, frame of reference
+    or orientation than most, and repeated images go. Slices stay in order along the normal of their planes, row
+    direction times column direction; those at the same place in order of time and numbers. Where not all have a place,
+    or share no orientation, instance numbers order them.
 
     Args:
         slices: of one series, in any order.
@@ -54,8 +56,8 @@ def arrange(slices: Sequence[Slice]) -> Arrangement:
         )
         found = [one for one, stays in zip(found, those, strict=True) if stays]
 
-    found = sorted(slices, key=_by_number)
-    keep([not is_localiser(one.header, one.number - 1) for one in found], "a localiser")
+    found, unlike = _pictures(sorted(slices, key=_by_number))
+    left_out.extend(LeftOut(sop_instance(one), one.number, what.reason) for one, what in unlike)
     keep(_like_most(found, lambda one: one.frame.pixels.shape), "of another size than most of the series")
     keep(_like_most(found, frame_of_reference), "in another frame of reference than most of the series")
     parallel = _parallel(found)
@@ -65,6 +67,15 @@ def arrange(slices: Sequence[Slice]) -> Arrangement:
     if any(one.spacing is None for one in ordered):
         notes.append(_NO_SPACING)
     return Arrangement(tuple(ordered), tuple(left_out), tuple(notes))
+
+
+def _pictures(slices: Sequence[Slice]) -> tuple[list[Slice], list[tuple[Slice, Content]]]:
+    """The slices that are pictures, and the others; where none is, only what can never be a slice is another."""
+    pictured = any(one.frame.content is None for one in slices)
+    found = [(one, one.frame.content) for one in slices]
+    unlike = [(one, what) for one, what in found if what and (pictured or what.kind in NEVER_A_SLICE)]
+    gone = {id(one) for one, _ in unlike}
+    return [one for one in slices if id(one) not in gone], unlike
 
 
 def _by_number(one: Slice) -> tuple[float | str, ...]:

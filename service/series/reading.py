@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from service.errors import UnreadableImage
+from service.images.contents import NEVER_A_SLICE, content_of_instance
 from service.images.dicom import decode, describe, looks_like_dicom
 from service.images.parsing import parse
 from service.images.pixels import Budget
 from service.images.tags import MANUFACTURER, readable_header, text, uid_of
+from service.series.anatomy import BodyPart, body_parts
 from service.series.arrangement import arrange
 from service.series.geometry import most_common
-from service.series.slices import LeftOut, Slice, body_part, is_localiser, laterality, slices_of
+from service.series.slices import LeftOut, Slice, laterality, slices_of
+from service.types import Content
 
 __all__ = ["LeftOut", "Series", "Slice", "read_series"]
 
@@ -30,7 +33,7 @@ class Series:
         study: Study Instance UID (0020,000D), empty where absent, as are the following.
         series: Series Instance UID (0020,000E).
         modality: Modality (0008,0060).
-        body_part: Body Part Examined (0018,0015), or the same from a coded anatomic region.
+        body_part: Body Part Examined (0018,0015), or the same from a coded anatomic region, of most slices.
         description: Series Description (0008,103E).
         laterality: Laterality (0020,0060), Image Laterality (0020,0062) or Frame Laterality (0020,9072): R, L, B, U or
             empty; B where slices of both sides are in the series.
@@ -38,6 +41,8 @@ class Series:
         slices: in geometric order, all of one size; empty where nothing of the series can be answered.
         left_out: what was not answered.
         notes: what was wrong or missing in the tags; no DICOM values.
+        body_parts: all that any slice's header names, in words or codes (see `service.series.anatomy`).
+        contents: what the pixels are where no slice is a picture; empty where all are.
     """
 
     study: str
@@ -50,6 +55,8 @@ class Series:
     slices: tuple[Slice, ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    body_parts: tuple[BodyPart, ...] = ()
+    contents: tuple[Content, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +74,11 @@ class _Instance:
 def read_series(contents: Iterable[bytes], hold: Callable[[int], None] = lambda size: None) -> list[Series]:
     """Decode instances, and put the frames of each series in geometric order.
 
-    Localisers, results of this service, duplicates, frames of another size, orientation or frame of reference than
-    most, instances without an image and those that cannot be read are left out, each with its reason. Slices are
-    ordered along the normal of their planes, those at the same place by time and number; the order of the files does
-    not matter (but for files that give one SOP Instance UID to different images: the first is kept).
+    Localisers, mosaics, what is no picture of a slice among others that are (a map, a phase image), results of this
+    service, duplicates, frames of another size, orientation or frame of reference than most, instances without an image
+    and those that cannot be read are left out, each with its reason. Slices are ordered along the normal of their
+    planes, those at the same place by time and number; the order of the files does not matter (but for files that give
+    one SOP Instance UID to different images: the first is kept).
 
     Args:
         contents: whole files, of any number of series.
@@ -108,8 +116,8 @@ def _read_instance(content: bytes, seen: set[tuple[str, str, str]], budget: Budg
     reason, frames = "", []
     if sop and (study, series, sop) in seen:
         reason = "a duplicate: an instance with the same UID came before"
-    elif is_localiser(ds):
-        reason = "a localiser"
+    elif (what := content_of_instance(ds)) and what.kind in NEVER_A_SLICE:
+        reason = what.reason
     elif text(ds, "Manufacturer") == MANUFACTURER:
         reason = "a result of this service: what a model drew is not explained as an image"
     else:
@@ -138,18 +146,21 @@ def _series(study: str, series: str, instances: Sequence[_Instance]) -> Series:
     modalities = {text(header, "Modality") for header in headers}
     if modalities and (len(modalities) > 1 or "" in modalities):
         notes.append("the modality is missing, or not the same for all instances")
+    parts = [body_parts(one.header, one.number - 1) for one in slices] or [body_parts(header, 0) for header in headers]
     sides = {side for side in map(laterality, slices) if side}
     return Series(
         study=study,
         series=series,
         modality=_most(headers, lambda header: text(header, "Modality")),
-        body_part=_most(headers, body_part),
+        body_part=most_common([named[0].name for named in parts if named]) or "",
         description=_most(headers, lambda header: text(header, "SeriesDescription")),
         laterality="B" if sides >= {"R", "L"} else min(sides, default=""),
         sop_class=_most(headers, lambda header: uid_of(header, "SOPClassUID")),
         slices=slices,
         left_out=tuple(sorted(left_out, key=lambda one: (one.sop_instance, one.number or 0, one.reason))),
         notes=tuple(notes),
+        body_parts=tuple(dict.fromkeys(one for named in parts for one in named)),
+        contents=tuple(dict.fromkeys(one.frame.content for one in slices if one.frame.content is not None)),
     )
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import re
 import tomllib
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from service.errors import RulesError
+from service.images.contents import KINDS
 from service.images.tags import sop_class_name, sop_class_uid
 from service.series.reading import Series
+from service.series.weighting import WEIGHTINGS, Evidence, by_description, by_header
+from service.series.words import words_in
 from service.validation import Strict, faults_of
 
 SHIPPED_RULES = Path(__file__).with_name("rules.toml")
+_DESCRIPTION = "the Series Description (0008,103E)"
 _MOST_GROUPS, _MOST_REPEATS, _LONGEST_PATTERN = 4, 4, 200
 _TOKEN = re.compile(
     r"(?P<escape>\\.)|(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])|(?P<open>\((?:\?:)?)|(?P<close>\))"
@@ -71,9 +75,32 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _weighting(value: str) -> str:
+    if value not in WEIGHTINGS:
+        raise ValueError(f"not one of {', '.join(WEIGHTINGS)}")
+    return value
+
+
+def _content(value: str) -> str:
+    if value and value.lower() not in KINDS:
+        raise ValueError(f"not empty or one of {', '.join(KINDS)}")
+    return value.lower()
+
+
+def _word(value: str) -> str:
+    if not re.fullmatch(r"[^\W_]+( [^\W_]+)*", value):
+        raise ValueError("not letters and digits with single spaces between")
+    return value
+
+
 Values = Annotated[tuple[Annotated[str, AfterValidator(_upper)], ...], BeforeValidator(_listed)]
 Sides = Annotated[tuple[Annotated[str, AfterValidator(_upper), AfterValidator(_side)], ...], BeforeValidator(_listed)]
 SopClasses = Annotated[tuple[Annotated[str, AfterValidator(_sop_class)], ...], BeforeValidator(_listed)]
+Weightings = Annotated[
+    tuple[Annotated[str, AfterValidator(_upper), AfterValidator(_weighting)], ...], BeforeValidator(_listed)
+]
+Contents = Annotated[tuple[Annotated[str, AfterValidator(_content)], ...], BeforeValidator(_listed)]
+Words = Annotated[tuple[Annotated[str, AfterValidator(_word)], ...], BeforeValidator(_listed)]
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(_listed)]
 
 
@@ -86,13 +113,18 @@ class Rule(Strict):
     body_part: Values | None = None
     sop_class: SopClasses | None = None
     laterality: Sides | None = None
+    content: Contents | None = None
+    weighting: Weightings | None = None
+    words: Words = ()
+    words_not: Words = ()
     description: Patterns = ()
     description_not: Patterns = ()
 
     @model_validator(mode="after")
     def _has_a_condition(self) -> Self:
-        named = (self.modality, self.body_part, self.sop_class, self.laterality)
-        if not (self.description or self.description_not) and all(values is None for values in named):
+        named = (self.modality, self.body_part, self.sop_class, self.laterality, self.content, self.weighting)
+        words = self.words or self.words_not or self.description or self.description_not
+        if not words and all(values is None for values in named):
             raise ValueError("no condition: the rule would match everything")
         return self
 
@@ -162,8 +194,9 @@ def select(series: Series, rules: Collection[Rule]) -> Selection:
     """
     models: list[str] = []
     mismatches: list[Mismatch] = []
+    evidence = cache(partial(_evidence, series))
     for rule in rules:
-        reasons = _reasons(series, rule)
+        reasons = _reasons(series, rule, evidence)
         if reasons:
             mismatches.append(Mismatch(rule.name, rule.model, tuple(reasons)))
         elif rule.model not in models:
@@ -171,19 +204,59 @@ def select(series: Series, rules: Collection[Rule]) -> Selection:
     return Selection(tuple(models), tuple(mismatches))
 
 
-def _reasons(series: Series, rule: Rule) -> list[str]:
-    """Why a rule does not match."""
+def _reasons(series: Series, rule: Rule, evidence: Callable[[], tuple[Evidence, ...]]) -> list[str]:
+    """Why a rule does not match, each reason with what says so."""
     reasons = [] if series.slices else ["no slice of the series can be answered"]
-    for name, value, wanted in (
-        ("modality", series.modality, rule.modality),
-        ("body part", series.body_part, rule.body_part),
-        ("SOP class", series.sop_class, rule.sop_class),
-        ("laterality", series.laterality, rule.laterality),
+    for name, value, wanted, source in (
+        ("modality", series.modality, rule.modality, "Modality (0008,0060)"),
+        ("SOP class", series.sop_class, rule.sop_class, "SOP Class UID (0008,0016)"),
+        ("laterality", series.laterality, rule.laterality, "Laterality (0020,0060), of image or frame"),
     ):
         if wanted is not None and value.upper() not in wanted:
             choices = map(sop_class_name, wanted) if wanted is rule.sop_class else wanted
-            reasons.append(f"the {name} is not {' or '.join(choice or 'absent' for choice in choices)}")
-    found = partial(re.search, string=series.description, flags=re.IGNORECASE)
-    reasons += [f"the description has nothing like {wanted}" for wanted in rule.description if not found(wanted)]
-    reasons += [f"the description has something like {barred}" for barred in rule.description_not if found(barred)]
+            reasons.append(f"the {name} is not {_either(choices)}, by {source}")
+    if rule.body_part is not None:
+        reasons += _other_body_parts(series, rule.body_part)
+    if rule.content is not None:
+        reasons += [what.reason for what in series.contents if what.kind not in rule.content]
+    if rule.weighting is not None:
+        reasons += _other_weightings(evidence(), series.description, rule.weighting)
+    said, found = _DESCRIPTION, partial(re.search, string=series.description, flags=re.IGNORECASE)
+    if rule.words and not words_in(series.description, rule.words):
+        reasons.append(f"{said} has none of the words {', '.join(rule.words)}")
+    reasons += [f"{said} has the word {word}" for word in words_in(series.description, rule.words_not)]
+    reasons += [f"{said} has nothing like {wanted}" for wanted in rule.description if not found(wanted)]
+    reasons += [f"{said} has something like {barred}" for barred in rule.description_not if found(barred)]
     return reasons
+
+
+def _either(choices: Iterable[str]) -> str:
+    return " or ".join(choice or "absent" for choice in choices)
+
+
+def _other_body_parts(series: Series, wanted: Collection[str]) -> list[str]:
+    """What names a body part that is not wanted, or that none is named."""
+    reason = f"the body part is not {_either(wanted)}"
+    if not series.body_parts:
+        return [] if "" in wanted else [f"{reason}: the header names none"]
+    sources = dict.fromkeys(part.source for part in series.body_parts if part.name not in wanted)
+    return [f"{reason}, by {source}" for source in sources]
+
+
+def _evidence(series: Series) -> tuple[Evidence, ...]:
+    """What the headers of all slices say of their weighting, each once."""
+    return tuple(dict.fromkeys(one for each in series.slices for one in by_header(each.header, each.number - 1)))
+
+
+def _other_weightings(evidence: Collection[Evidence], description: str, wanted: Collection[str]) -> list[str]:
+    """What weights the series otherwise: its header decides, and its description where that does not say.
+
+    Where one of the two contradicts the other, the reason names both.
+    """
+    named = sorted(by_description(description))
+    told = [f"{one.source} says {one.weighting}" for one in evidence]
+    if named:
+        told.append(f"{_DESCRIPTION} says {' and '.join(named)}")
+    if told and all(weighting in wanted for weighting in (*(one.weighting for one in evidence), *named)):
+        return []
+    return [f"the weighting is not {_either(wanted)}: {'; '.join(told) or 'neither header nor description says it'}"]

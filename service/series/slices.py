@@ -9,24 +9,10 @@ from math import inf
 
 from pydicom.dataset import Dataset
 
-from service.images.codecs import FILE_ERRORS
-from service.images.grading import functional_group
-from service.images.tags import integer, items, numbers, text, texts, uid_of
+from service.images.groups import group
+from service.images.tags import integer, numbers, text, uid_of
 from service.series.geometry import Position
 from service.types import Frame, Orientation
-
-_SCOUT = frozenset(("LOCALIZER", "SCOUT"))
-# Anatomic Region (0008,2218) as Body Part Examined writes it (PS3.16 annex L): SNOMED CT, and the codes before it
-_BODY_PARTS = {
-    "12738006": "BRAIN",
-    "T-A0100": "BRAIN",
-    "69536005": "HEAD",
-    "T-D1100": "HEAD",
-    "5665001": "RETINA",
-    "T-AA610": "RETINA",
-    "81745001": "EYE",
-    "T-AA000": "EYE",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +65,8 @@ def slices_of(header: Dataset, frames: Sequence[Frame]) -> list[Slice]:
 
 
 def _slice(header: Dataset, index: int, frame: Frame) -> Slice:
-    measures = _macro(header, index, "PixelMeasuresSequence")
-    position = numbers(_macro(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    measures = group(header, index, "PixelMeasuresSequence")
+    position = numbers(group(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
     thickness = numbers(measures, "SliceThickness", 1)
     return Slice(
         header=header,
@@ -91,22 +77,6 @@ def _slice(header: Dataset, index: int, frame: Frame) -> Slice:
         spacing=frame.spacing,
         thickness=thickness[0] if thickness is not None and thickness[0] > 0 else None,
     )
-
-
-def _macro(header: Dataset, index: int, keyword: str) -> Dataset:
-    """The item of a functional group for a frame; the header itself where there is none."""
-    try:
-        found = functional_group(header, index, keyword)
-    except FILE_ERRORS:  # a sequence by its tag, and something else by its VR
-        return header
-    return found
-
-
-def is_localiser(header: Dataset, index: int | None = None) -> bool:
-    """Whether Image Type (0008,0008), or a frame's Frame Type (0008,9007), says that it is for planning others."""
-    if index is None:
-        return not _SCOUT.isdisjoint(texts(header, "ImageType"))
-    return not _SCOUT.isdisjoint(texts(_macro(header, index, "MRImageFrameTypeSequence"), "FrameType"))
 
 
 def sop_instance(one: Slice) -> str:
@@ -121,7 +91,7 @@ def frame_of_reference(one: Slice) -> str:
 
 def place_in_acquisition(one: Slice) -> tuple[float, ...]:
     """What orders slices that the geometry does not: time, instance number, place in the stack, frame number."""
-    content = _macro(one.header, one.number - 1, "FrameContentSequence")
+    content = group(one.header, one.number - 1, "FrameContentSequence")
     found = (
         integer(content, "TemporalPositionIndex") or integer(one.header, "TemporalPositionIdentifier"),
         integer(one.header, "InstanceNumber"),
@@ -136,21 +106,9 @@ def pixel_digest(one: Slice) -> tuple[object, ...]:
     return hashlib.blake2b(pixels.tobytes()).digest(), pixels.dtype.str, pixels.shape
 
 
-def body_part(header: Dataset) -> str:
-    """Body Part Examined (0018,0015), or the same from the anatomic region of the instance or its first frame."""
-    named = text(header, "BodyPartExamined").upper()
-    if named:
-        return named
-    for ds in (header, _macro(header, 0, "FrameAnatomySequence")):
-        for region in items(ds, "AnatomicRegionSequence"):
-            if (found := text(region, "CodeValue")) in _BODY_PARTS:
-                return _BODY_PARTS[found]
-    return ""
-
-
 def laterality(one: Slice) -> str:
     """Image Laterality, Frame Laterality or Laterality: R, L, B (both), U (unpaired); empty for anything else."""
-    anatomy = _macro(one.header, one.number - 1, "FrameAnatomySequence")
+    anatomy = group(one.header, one.number - 1, "FrameAnatomySequence")
     for ds, keyword in (
         (one.header, "ImageLaterality"),
         (anatomy, "FrameLaterality"),

@@ -11,12 +11,15 @@ from bright import SIDE
 
 import service.composing
 import service.explainers.base
-from service.composing import _TOGETHER, _explained
+from service.composing import _TOGETHER, _explained, kind_warnings
 from service.explainers.base import Method, Options, Predict, Question, run_together
 from service.explainers.partition_shap import METHOD as SHAP
+from service.images.reading import read_frames
+from service.manifest import Kind
 from service.pipeline import Pipeline
 from service.settings import Settings
 from service.types import Target
+from tests.dicom_writers import classic_mr, saved
 
 IMAGES = 40
 
@@ -73,3 +76,29 @@ def test_few_images_hold_masks_at_once_and_the_last_have_their_share_of_the_time
     assert most == _TOGETHER
     each = 3 if deadline is None else deadline // IMAGES  # questions of a millisecond
     assert each - 2 <= min(rounds) <= max(rounds) <= each + 2
+
+
+KIND = Kind(modalities=("MR",), body_part=None, description="brain")
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"ImageType": ["DERIVED", "PRIMARY", "M", "T1 MAP"]}, "Image Type (0008,0008) says a map of computed values"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "Image Type (0008,0008) says a mosaic of slices"),
+        (
+            {"ComplexImageComponent": "PHASE"},
+            "Complex Image Component (0008,9208) says a phase, real or imaginary image",
+        ),
+    ],
+)
+def test_a_header_that_says_that_the_image_is_no_picture_of_a_slice_is_a_warning(elements, reason):
+    (ds,) = classic_mr([np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)], **elements)
+    (frame,) = read_frames(saved(ds), "a.dcm")
+    assert kind_warnings(frame, KIND) == [f"not of this model's kind: {reason}; do not rely on the prediction"]
+
+
+def test_a_picture_of_a_slice_has_no_warning():
+    (ds,) = classic_mr([np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)])
+    (frame,) = read_frames(saved(ds), "a.dcm")
+    assert kind_warnings(frame, KIND) == []

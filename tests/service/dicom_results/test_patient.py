@@ -67,6 +67,111 @@ def test_what_is_copied_is_valid_and_can_be_written(values: dict[str, bytes]) ->
     assert again.PatientID == copy.PatientID or not copy.PatientID
 
 
+ESC = b"\x1b"
+
+
+def korean(name: str) -> bytes:
+    return b"^".join(ESC + b"$)C" + part.encode("euc_kr") for part in name.split("^"))
+
+
+def chinese(name: str) -> bytes:
+    return b"^".join(ESC + b"$)A" + part.encode("gb2312") for part in name.split("^"))
+
+
+def japanese(name: str) -> bytes:
+    return b"^".join(part.encode("iso2022_jp") for part in name.split("^"))
+
+
+@pytest.mark.filterwarnings("ignore:Unknown encoding 'ISO")
+@pytest.mark.parametrize(
+    ("charset", "stored", "name"),
+    [
+        ("ISO_IR 100", "Buc^Jérôme".encode("latin_1"), "Buc^Jérôme"),
+        ("ISO_IR 101", "Wałęsa".encode("iso8859_2"), "Wałęsa"),
+        ("ISO_IR 109", "Ĝo".encode("iso8859_3"), "Ĝo"),
+        ("ISO_IR 110", "ąŗĩ".encode("iso8859_4"), "ąŗĩ"),
+        ("ISO_IR 126", "Διονυσιος".encode("iso8859_7"), "Διονυσιος"),
+        ("ISO_IR 127", "قباني^لنزار".encode("iso8859_6"), "قباني^لنزار"),
+        ("ISO_IR 138", "שרון^דבורה".encode("iso8859_8"), "שרון^דבורה"),
+        ("ISO_IR 144", "Люкcемб".encode("iso8859_5"), "Люкcемб"),
+        ("ISO_IR 148", "Çavuşoğlu".encode("iso8859_9"), "Çavuşoğlu"),
+        ("ISO_IR 166", "นามสกุล".encode("tis_620"), "นามสกุล"),
+        ("ISO_IR 203", "Œuvre€".encode("iso8859_15"), "Œuvre€"),
+        ("ISO_IR 13", "ﾔﾏﾀﾞ^ﾀﾛｳ".encode("shift_jis"), "ﾔﾏﾀﾞ^ﾀﾛｳ"),
+        (
+            "\\ISO 2022 IR 87",
+            b"Yamada^Tarou=" + japanese("山田^太郎") + b"=" + japanese("やまだ^たろう"),
+            "Yamada^Tarou=山田^太郎=やまだ^たろう",
+        ),
+        (
+            "ISO 2022 IR 13\\ISO 2022 IR 87",
+            "ﾔﾏﾀﾞ^ﾀﾛｳ".encode("shift_jis") + b"=" + japanese("山田^太郎").replace(b"(B", b"(J"),
+            "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎",
+        ),
+        ("\\ISO 2022 IR 87", b"Haru=" + japanese("春子"), "Haru=春子"),  # whose bytes hold = and ^
+        ("\\ISO 2022 IR 87\\ISO 2022 IR 159", b"X=" + "丂丄".encode("iso2022_jp_2"), "X=丂丄"),
+        ("\\ISO 2022 IR 13", b"X=" + ESC + b")I" + "ﾔﾏﾀﾞ".encode("shift_jis"), "X=ﾔﾏﾀﾞ"),
+        (
+            "\\ISO 2022 IR 149",
+            b"Hong^Gildong=" + korean("洪^吉洞") + b"=" + korean("홍^길동"),
+            "Hong^Gildong=洪^吉洞=홍^길동",
+        ),
+        ("\\ISO 2022 IR 149", b"Hong=" + ESC + b"$)C" + "홍^길동".encode("euc_kr"), "Hong=홍^길동"),  # said once
+        ("\\ISO 2022 IR 58", b"Zhang^XiaoDong=" + chinese("张^小东") + b"=", "Zhang^XiaoDong=张^小东"),
+        ("ISO 2022 IR 58", b"Ce=" + chinese("测^试"), "Ce=测^试"),
+        ("ISO 2022 IR 6\\ISO 2022 IR 58", b"Ce=" + chinese("测^试"), "Ce=测^试"),
+        ("ISO_IR 192", b"Ce=" + chinese("测^试"), "Ce=测^试"),  # the escape sequences say what it is
+        ("", b"Ce=" + chinese("测^试"), "Ce=测^试"),
+        ("", b"X=" + japanese("春子"), "X=春子"),
+        ("GB18030", "Wang^XiaoDong=王^小东".encode("gb18030"), "Wang^XiaoDong=王^小东"),
+        ("GBK", "X=\u951d\u4e97".encode("gbk"), "X=\u951d\u4e97"),  # whose bytes hold a backslash
+        ("ISO_IR 192", "Wang^XiaoDong=王^小東=".encode(), "Wang^XiaoDong=王^小東"),
+        (
+            "ISO 2022 IR 100\\ISO 2022 IR 144\\ISO 2022 IR 126",
+            "Jérôme".encode("latin_1")
+            + b"="
+            + ESC
+            + b"-L"
+            + "Люк".encode("iso8859_5")
+            + b"^"
+            + ESC
+            + b"-F"
+            + "Διον".encode("iso8859_7"),
+            "Jérôme=Люк^Διον",
+        ),
+        ("ISO 2022 IR 100\\ISO 2022 IR 203", b"X=" + ESC + b"-b" + "Œ".encode("iso8859_15"), "X=Œ"),
+    ],
+)
+def test_names_in_every_character_set_come_through(charset: str, stored: bytes, name: str) -> None:
+    values = {"PatientName": stored} | ({"SpecificCharacterSet": charset.encode()} if charset else {})
+    copy, left_out = copy_patient_and_study(header_of(values))
+    assert not left_out
+    copy.SpecificCharacterSet = "ISO_IR 192"
+    out = BytesIO()
+    copy.save_as(out, implicit_vr=False, little_endian=True)
+    assert str(pydicom.dcmread(BytesIO(out.getvalue()), force=True).PatientName) == name
+
+
+def test_text_of_other_elements_is_decoded_alike_those_in_sequences_in_the_set_around_them() -> None:
+    text = b"A\\" + chinese("测试")
+    within = struct.pack("<HHL", 0x0010, 0x0020, len(text)) + text
+    item_of = struct.pack("<HHL", 0xFFFE, 0xE000, len(within)) + within
+    header = header_of(
+        {"SpecificCharacterSet": b"\\ISO 2022 IR 58", "PatientComments": text, "OtherPatientIDsSequence": item_of}
+    )
+    copy, left_out = copy_patient_and_study(header)
+    assert not left_out
+    assert copy.PatientComments == "A\\测试"
+    assert list(copy.OtherPatientIDsSequence[0].PatientID) == ["A", "测试"]
+
+
+@pytest.mark.filterwarnings("ignore:Found unknown escape sequence:UserWarning")
+def test_a_name_in_a_set_that_nobody_knows_is_left_out() -> None:
+    copy, left_out = copy_patient_and_study(header_of({"PatientName": b"X=" + ESC + b"$)Z\xb2\xe2"}))
+    assert left_out
+    assert not copy.PatientName
+
+
 def test_valid_values_and_sequences_are_copied() -> None:
     issuer = item(UniversalEntityID="1.2.3", UniversalEntityIDType="ISO")
     header = item(PatientID="A1", PatientAge="042Y", PatientComments="none")

@@ -185,3 +185,101 @@ def test_a_small_image_whose_data_would_inflate_to_a_gigabyte_ends_with_its_last
     found = read_plain(content)
     assert found is not None
     assert not found.any()
+
+
+# As browsers show them
+
+
+def stored(colour: int, depth: int, row: bytes, *chunks: tuple[bytes, bytes], width: int = 4) -> bytes:
+    """A PNG of one row repeated eight times, with chunks between its head and its data."""
+    head = struct.pack(">IIBBBBB", width, 8, depth, colour, 0, 0, 0)
+    data = zlib.compress(8 * (b"\0" + row))
+    parts = (chunk(b"IHDR", head), *(chunk(*each) for each in chunks), chunk(b"IDAT", data), chunk(b"IEND", b""))
+    return SIGNATURE + b"".join(parts)
+
+
+def row_of(content: bytes) -> list[float]:
+    (frame,) = read_frames(content, "a")
+    assert (frame.pixels == frame.pixels[0]).all()
+    return frame.pixels[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "key", "seen"),
+    [
+        (1, b"\x50", 1, [0, 0, 0, 0]),  # 0 1 0 1
+        (1, b"\x50", 0, [0, 255, 0, 255]),
+        (2, b"\x1b", 3, [0, 85, 170, 0]),  # 0 1 2 3
+        (2, b"\x1b", 1, [0, 0, 170, 255]),
+        (4, b"\x0f\x5f", 15, [0, 0, 85, 0]),
+        (8, b"\x05\xff\xfe\xff", 255, [5, 0, 254, 0]),
+        (8, b"\x05\xff\xfe\xff", 0xFF05, [0, 255, 254, 255]),  # of which the lower bits count
+        (16, struct.pack(">4H", 65535, 65534, 9, 65535), 65535, [0, 65534, 9, 0]),
+    ],
+)
+def test_a_transparent_grey_is_black(depth: int, row: bytes, key: int, seen: list[int]) -> None:
+    assert row_of(stored(0, depth, row, (b"tRNS", struct.pack(">H", key)))) == seen
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_colour_is_black(depth: int) -> None:
+    largest = (1 << depth) - 1
+    samples = [largest] * 3 + [largest // 2] * 3
+    row = np.array(samples, f">u{depth // 8}").tobytes()
+    content = stored(2, depth, row, (b"tRNS", struct.pack(">3H", *[largest] * 3)), width=2)
+    assert row_of(content) == [0, 127]
+
+
+def test_a_palette_with_transparency_is_mixed_with_black() -> None:
+    palette = (b"PLTE", bytes([10] * 3 + [200] * 3 + [255] * 3))
+    assert row_of(stored(3, 8, b"\0\1\2\2", palette, (b"tRNS", b"\xff\x80\x00"))) == [10, 100, 0, 0]
+
+
+GAMMA_1 = (b"gAMA", struct.pack(">I", 100_000))
+SHOWN = [99, 137, 188, 255]  # what Chromium 156 shows for 32, 64, 128, 255 with a gamma of 1
+
+
+@pytest.mark.parametrize(
+    ("colour", "depth", "row"),
+    [
+        (0, 8, bytes([32, 64, 128, 255])),
+        (2, 8, bytes(value for value in (32, 64, 128, 255) for _ in range(3))),
+        (4, 8, bytes(value for grey in (32, 64, 128, 255) for value in (grey, 255))),
+    ],
+)
+def test_linear_samples_are_shown_as_browsers_show_them(colour: int, depth: int, row: bytes) -> None:
+    assert read_plain(stored(colour, depth, row, GAMMA_1)) is None
+    assert row_of(stored(colour, depth, row, GAMMA_1)) == SHOWN
+
+
+def test_linear_palettes_and_wide_samples_alike() -> None:
+    palette = (b"PLTE", bytes(value for value in (32, 64, 128, 255) for _ in range(3)))
+    assert row_of(stored(3, 8, b"\0\1\2\3", GAMMA_1, palette)) == SHOWN
+    wide = row_of(stored(0, 16, struct.pack(">4H", *(257 * value for value in (32, 64, 128, 255))), GAMMA_1))
+    assert [round(value / 257) for value in wide] == SHOWN
+
+
+def test_a_gamma_near_white_or_black_keeps_both_ends() -> None:
+    row = bytes([0, 64, 128, 255])
+    assert row_of(stored(0, 8, row, (b"gAMA", struct.pack(">I", 50_000)))) == [0, 71, 137, 255]
+    assert row_of(stored(0, 8, row, (b"gAMA", struct.pack(">I", 25_000)))) == [0, 13, 71, 255]
+    assert row_of(stored(0, 8, row, (b"gAMA", struct.pack(">I", 1)))) == [0, 0, 0, 255]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"gAMA", struct.pack(">I", 45_455))],
+        [(b"gAMA", struct.pack(">I", 0))],
+        [GAMMA_1, (b"sRGB", b"\0")],
+        [(b"sRGB", b"\0"), GAMMA_1],
+        [GAMMA_1, (b"iCCP", b"x\0\0" + zlib.compress(b"profile"))],
+    ],
+)
+def test_samples_of_srgb_stay(chunks: list[tuple[bytes, bytes]]) -> None:
+    assert row_of(stored(0, 8, bytes([32, 64, 128, 255]), *chunks)) == [32, 64, 128, 255]
+
+
+def test_a_transparent_grey_with_a_gamma_is_compared_as_stored() -> None:
+    content = stored(0, 8, bytes([32, 64, 128, 255]), GAMMA_1, (b"tRNS", struct.pack(">H", 128)))
+    assert row_of(content) == [99, 137, 0, 255]

@@ -138,8 +138,17 @@ def test_no_orientation_has_a_majority_of_exactly_half() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localiser"),
-        ({"ImageType": ["DERIVED", "SECONDARY", "SCOUT"]}, "a localiser"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "Image Type (0008,0008) says a localiser"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCOUT"]}, "Image Type (0008,0008) says a localiser"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "Image Type (0008,0008) says a mosaic of slices"),
+        (
+            {"ImageType": ["DERIVED", "PRIMARY", "M", "T1 MAP"]},
+            "Image Type (0008,0008) says a map of computed values",
+        ),
+        (
+            {"ComplexImageComponent": "PHASE"},
+            "Complex Image Component (0008,9208) says a phase, real or imaginary image",
+        ),
         ({"ImageOrientationPatient": list(CORONAL)}, "of another orientation than most of the series"),
         ({"FrameOfReferenceUID": "1.2.3"}, "in another frame of reference than most of the series"),
         ({"Modality": "SR", "PixelData": None, "Rows": None}, "the DICOM instance holds no pixel data"),
@@ -197,7 +206,7 @@ def test_a_series_of_nothing_but_localisers_has_no_slices() -> None:
     found = read(classic_mr(IMAGES, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
     assert found.slices == ()
     assert (found.modality, found.body_part) == ("MR", "BRAIN")
-    assert reasons(found) == ["a localiser"] * 4
+    assert reasons(found) == ["Image Type (0008,0008) says a localiser"] * 4
 
 
 def test_series_are_told_apart_and_what_cannot_be_parsed_goes_where_it_can_belong() -> None:
@@ -259,7 +268,13 @@ def test_a_localiser_among_the_frames_is_left_out() -> None:
     ds.PerFrameFunctionalGroupsSequence[1].MRImageFrameTypeSequence = [item(FrameType=frame_type)]
     found = read([ds])
     assert shown(found) == [0, 2, 3]
-    assert found.left_out == (LeftOut(ds.SOPInstanceUID, 2, "a localiser"),)
+    assert found.left_out == (LeftOut(ds.SOPInstanceUID, 2, "Frame Type (0008,9007) says a localiser"),)
+
+
+def test_a_series_of_nothing_but_maps_stays_and_says_so() -> None:
+    found = read(classic_mr(IMAGES, ImageType=["DERIVED", "PRIMARY", "M", "T1 MAP"]))
+    assert len(found.slices) == 4
+    assert [what.kind for what in found.contents] == ["map"]
 
 
 def test_without_positions_the_place_in_the_stack_orders_frames() -> None:

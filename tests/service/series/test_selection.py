@@ -12,7 +12,8 @@ from pydicom.uid import ImplicitVRLittleEndian
 from service.errors import RulesError
 from service.series.reading import Series, read_series
 from service.series.selection import Rule, Selection, read_rules, select
-from tests.dicom_writers import classic_mr, encoded, enhanced_mr, ophthalmic_tomography, saved
+from tests.dicom_modules import code, item, put_pixels
+from tests.dicom_writers import classic_mr, encoded, enhanced_mr, in_photometric, ophthalmic_tomography, saved
 
 IMAGES = [np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)] * 2
 MODELS = ("brain-mri-resnet50", "retinal-oct-oculusnet")
@@ -58,12 +59,150 @@ def test_the_shipped_rules_send_each_kind_to_its_model() -> None:
         ("T1 map", "BRAIN", False),
         ("T1 axial", None, False),  # of what?
         ("T1 axial", "KNEE", False),
-        ("", "BRAIN", False),
+        ("", "BRAIN", True),  # by its times
+        ("SAG 3D", "BRAIN", True),
+        ("AAHead_Scout T1", "BRAIN", False),
+        ("T1 femoral head", None, False),
+        ("T1_SUB", "BRAIN", False),
+        ("sub-01_T1w", "BRAIN", True),
     ],
 )
 def test_of_mr_only_t1_of_the_head_is_taken(description: str, body_part: str | None, taken: bool) -> None:
     series = series_of(SeriesDescription=description, BodyPartExamined=body_part)
     assert bool(chosen(series)) is taken
+
+
+def refusals(series: Series) -> str:
+    """All reasons against the first of the shipped rules for the series' kind."""
+    found = select(series, SHIPPED)
+    assert found.models == ()
+    return "; ".join(found.mismatches[2 if series.modality == "OPT" else 0].reasons)
+
+
+@pytest.mark.parametrize("place", ["instance", "shared", "frame"])
+@pytest.mark.parametrize(
+    ("value", "scheme", "meaning"),
+    [
+        ("72696002", "SCT", "Knee"),
+        ("T-D9200", "SRT", "Knee"),
+        ("T-D9200", "SNM3", "Knee"),
+        ("24974", "FMA", "Knee"),
+        ("K1", "99SITE", "something of ours"),
+    ],
+)
+def test_a_coded_knee_is_no_brain_whatever_its_code_and_place(
+    place: str, value: str, scheme: str, meaning: str
+) -> None:
+    ds = enhanced_mr(IMAGES)
+    region = code(value, scheme, meaning)
+    anatomy = item(FrameAnatomySequence=[item(FrameLaterality="U", AnatomicRegionSequence=[region])])
+    if place == "instance":
+        ds.AnatomicRegionSequence = [region]  # while the shared groups say brain
+    elif place == "shared":
+        ds.SharedFunctionalGroupsSequence[0].update(anatomy)
+    else:
+        ds.PerFrameFunctionalGroupsSequence[1].update(anatomy)
+    (series,) = read_series([saved(ds)])
+    assert "the body part is not BRAIN or HEAD or SKULL, by Anatomic Region Sequence (0008,2218)" in refusals(series)
+    assert "Knee" not in refusals(series)
+
+
+@pytest.mark.parametrize(
+    "region", [("T-A0100", "SRT", "Brain"), ("50801", "FMA", "Brain"), ("258335003", "SCT", "Entire brain")]
+)
+def test_a_coded_brain_is_one_in_any_scheme(region: tuple[str, str, str]) -> None:
+    assert chosen(series_of(BodyPartExamined=None, AnatomicRegionSequence=[code(*region)], SeriesDescription="T1"))
+
+
+@pytest.mark.parametrize(
+    ("region", "taken"),
+    [
+        (("28726007", "SCT", "Cornea"), False),
+        (("T-AA200", "SRT", "Cornea"), False),
+        (("T-AA050", "SRT", "Anterior chamber"), False),
+        (("78076003", "SCT", "Lens"), False),
+        (("81745001", "SCT", "Eye"), True),
+        (("T-AA610", "SRT", "Retina"), True),
+        (("67046006", "SCT", "Fovea centralis"), True),
+    ],
+)
+def test_of_the_eye_only_the_retina_is_taken(region: tuple[str, str, str], taken: bool) -> None:
+    ds = ophthalmic_tomography(IMAGES, AnatomicRegionSequence=[code(*region)])
+    del ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence
+    (series,) = read_series([saved(ds)])
+    assert bool(chosen(series)) is taken
+
+
+def test_body_part_and_code_that_contradict_each_other_are_refused() -> None:
+    knee = [code("72696002", "SCT", "Knee")]
+    assert "by Anatomic Region Sequence" in refusals(series_of(AnatomicRegionSequence=knee))
+    brain = [code("12738006", "SCT", "Brain")]
+    assert "by Body Part Examined" in refusals(series_of(BodyPartExamined="KNEE", AnatomicRegionSequence=brain))
+
+
+@pytest.mark.parametrize(
+    ("image_type", "says"),
+    [
+        ("DERIVED/PRIMARY/M/T1 MAP/DIS3D", "a map"),
+        ("DERIVED/PRIMARY/T1/T1/MAP", "a map"),
+        ("ORIGINAL/PRIMARY/PHASE MAP/P/FFE", "a phase"),
+        ("ORIGINAL/PRIMARY/P/ND", "a phase"),
+        ("ORIGINAL/PRIMARY/R_IR/R/IR", "a phase"),
+        ("DERIVED/SECONDARY/ADC", "a map"),
+        ("DERIVED/PRIMARY/PROJECTION IMAGE/MIP", "a projection"),
+        ("DERIVED/SECONDARY/OTHER/CSA MIP", "a projection"),
+        ("DERIVED/SECONDARY/3D RENDERING", "a projection"),
+        ("DERIVED/PRIMARY/M/T1/DIS2D", "a map"),
+        ("DERIVED/PRIMARY/PERFUSION/RELCBV", "a map"),
+        ("DERIVED/SECONDARY/M/SUB", "a subtraction"),
+        ("DERIVED/SECONDARY/SCREEN SAVE", "a screen capture"),
+        ("ORIGINAL/PRIMARY/M/ND/MOSAIC", "no slice"),
+    ],
+)
+def test_what_image_type_says_is_no_picture_of_a_slice_is_refused(image_type: str, says: str) -> None:
+    series = series_of(ImageType=image_type.split("/"), SeriesDescription="T1w_MPR")
+    assert says in refusals(series)
+
+
+@pytest.mark.parametrize(
+    "image_type",
+    [
+        "ORIGINAL/PRIMARY/M/ND/NORM/DIS2D",
+        "ORIGINAL/PRIMARY/M_SE/M/SE",
+        "DERIVED/PRIMARY/MPR",
+        "DERIVED/SECONDARY/M/UNI",
+        "DERIVED/SECONDARY",
+    ],
+)
+def test_magnitude_images_and_what_is_reformatted_of_them_are_taken(image_type: str) -> None:
+    assert chosen(series_of(ImageType=image_type.split("/")))
+
+
+def test_a_colour_image_is_refused_by_the_attribute_that_says_so() -> None:
+    grey = classic_mr([image.astype(np.uint8) for image in IMAGES])
+    for ds in grey:
+        put_pixels(ds, np.zeros((40, 48), np.uint8))
+    (series,) = read_series([saved(in_photometric(ds, "RGB")) for ds in grey])
+    assert "Photometric Interpretation (0028,0004) says a colour image" in refusals(series)
+
+
+def test_description_and_times_that_contradict_each_other_are_both_named() -> None:
+    found = refusals(series_of(SeriesDescription="t1 tra", RepetitionTime="4000", EchoTime="90"))
+    assert "the weighting is not T1: the timing of the sequence" in found
+    assert "says T2; the Series Description (0008,103E) says T1" in found
+
+
+def test_a_functional_series_is_refused_by_its_name_and_its_sequence() -> None:
+    found = refusals(series_of(SeriesDescription="rfMRI_REST1_LR", ScanningSequence="EP", EchoTime="33"))
+    assert "Scanning Sequence (0018,0020) says ECHO PLANAR" in found
+    assert "says FUNCTIONAL" in found
+
+
+def test_a_rule_of_a_site_takes_what_its_conditions_do_not_mention() -> None:
+    maps = series_of(ImageType=["DERIVED", "PRIMARY", "ADC"], SeriesDescription="ADC")
+    assert select(maps, [rule(description="adc")]).models == ("m",)
+    assert select(maps, [rule(description="adc", content="map")]).models == ("m",)
+    assert select(maps, [rule(description="adc", content="")]).models == ()
 
 
 def test_what_the_service_itself_stores_in_a_study_is_not_taken() -> None:
@@ -76,8 +215,8 @@ def test_none_matching_is_an_answer_with_reasons_without_values() -> None:
     assert found.models == ()
     assert [mismatch.rule for mismatch in found.mismatches] == [rule.name for rule in SHIPPED]
     first = found.mismatches[0].reasons
-    assert "the modality is not MR" in first
-    assert "the body part is not BRAIN or HEAD or SKULL" in first
+    assert "the modality is not MR, by Modality (0008,0060)" in first
+    assert "the body part is not BRAIN or HEAD or SKULL, by Body Part Examined (0018,0015)" in first
     assert not any(word in str(found) for word in ("SECRET", "KNEE", "US'"))
 
 
@@ -107,6 +246,10 @@ def test_shipped_rules_for_models_that_are_not_served_are_passed_over() -> None:
         {"description": "AXIAL"},
         {"description": ["^t1", "contrast$"]},
         {"description_not": "t2"},
+        {"words": ["mprage", "t1"]},
+        {"words_not": "axi"},
+        {"weighting": "t1"},
+        {"content": ["", "map"]},
     ],
 )
 def test_a_condition_that_holds(conditions: dict[str, Any]) -> None:
@@ -124,6 +267,9 @@ def test_a_condition_that_holds(conditions: dict[str, Any]) -> None:
         {"description": ["^t1", "coronal"]},
         {"description_not": ["t2", "AXIAL"]},
         {"modality": "MR", "laterality": "L"},
+        {"words": ["post1", "ax"]},
+        {"words_not": ["t2", "post"]},
+        {"weighting": ["T2", "PD"]},
     ],
 )
 def test_all_conditions_must_hold(conditions: dict[str, Any]) -> None:
@@ -162,6 +308,9 @@ def test_laterality_of_either_eye() -> None:
             '[[rule]]\nname = "x"\nmodel = "a"\nmodality = "MR"\n[[rule]]\nname = "y"\nmodel = ""\nmodality = "MR"',
             ["rule 2 (y)", "model"],
         ),
+        ('[[rule]]\nname = "x"\nmodel = "a"\nwords = "t1*"', ["rule 1 (x)", "words", "letters and digits"]),
+        ('[[rule]]\nname = "x"\nmodel = "a"\nweighting = "T9"', ["rule 1 (x)", "weighting", "not one of T1"]),
+        ('[[rule]]\nname = "x"\nmodel = "a"\ncontent = "art"', ["rule 1 (x)", "content", "not empty or one of"]),
         ('[rules]\nname = "x"', ["nothing but"]),
         ("rule = 3", ["nothing but"]),
         ("rule = [3]", ["rule 1"]),
