@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from service.errors import CorruptImage
 from service.images.codecs import FILE_ERRORS
+from service.images.layout import photometric_of
 from service.types import Float, Grey8
 
 _BAD_WINDOW = "the VOI window in the header is not usable; full range used"
@@ -74,7 +75,7 @@ def read_grading(ds: Dataset, index: int) -> Grading:
     notes: list[str] = []
     try:
         bits = int(ds.get("BitsStored") or ds.get("BitsAllocated") or 32)
-        inverted = str(ds.PhotometricInterpretation).strip().upper() == "MONOCHROME1"
+        inverted = photometric_of(ds) == "MONOCHROME1"
         padding = _padding(ds)
         little = ds.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
         values = functional_group(ds, index, "PixelValueTransformationSequence")

@@ -18,13 +18,13 @@ from pydicom.uid import (
 
 from service.errors import CorruptImage, SlowImage, TooManyPixels
 from service.images.codecs import FILE_ERRORS, quiet
+from service.images.layout import PIXEL_KEYWORDS
 from service.images.patience import Patience, PatientStream
 from service.images.pixels import MAX_FILE_PIXELS, silence
 
 # pydicom checks values against their VR and quotes the offending ones in its warnings.
 config.settings.reading_validation_mode = config.IGNORE
 
-PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 MAX_HEADER = 6 * 2**20  # bytes that pydicom converts, element by element in Python: 12 KiB for each of 512 frames
 _LARGE = 2**16  # bytes of a value: less could be a number or a text by an unknown VR
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
