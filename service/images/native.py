@@ -43,8 +43,10 @@ def native_frames(data: bytes, layout: Layout, syntax: UID, vr: str) -> Iterator
         data, layout = _unpacked(data, layout, big=syntax == ExplicitVRBigEndian), replace(layout, allocated=16)
         syntax = ExplicitVRLittleEndian
     options: dict[str, Any] = options_of(layout) | {"pixel_vr": vr, "view_only": True}
-    found = get_decoder(syntax).iter_array(data, indices=range(layout.frames), raw=True, **options)
-    return (Samples(cells, str(said["photometric_interpretation"])) for cells, said in found)
+    decoder = get_decoder(syntax)
+    for index in range(layout.frames):  # `iter_array` takes frames after the first one for others than YBR_FULL_422
+        cells, said = decoder.as_array(data, index=index, raw=True, **options)
+        yield Samples(cells, str(said["photometric_interpretation"]))
 
 
 def options_of(layout: Layout) -> dict[str, object]:
