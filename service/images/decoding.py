@@ -75,8 +75,9 @@ def _codestream(frame: bytes, layout: Layout, patience: Patience) -> Samples:
         cells = _apart(frame, uid.JPEGLosslessSV1, layout, 8 if found.bits <= 8 else 16, found.bits)
     else:
         width = next(width for width in (8, 16, 32) if found.bits <= width)
-        whole = frame if has_end(frame) else frame.removesuffix(b"\0") + JPEG_END  # all but this may be there
-        cells = _apart(whole, uid.JPEG2000Lossless, layout, width, found.bits)
+        if not frame.startswith(JP2_START) and not has_end(frame):  # all but this may be there
+            frame = frame.removesuffix(b"\0") + JPEG_END
+        cells = _apart(frame, uid.JPEG2000Lossless, layout, width, found.bits)
     return Samples(_shaped(cells, layout), layout.photometric, found.bits, found.signed)
 
 

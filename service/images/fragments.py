@@ -133,7 +133,9 @@ def _extended_offsets(ds: Dataset, items: Sequence[slice], places: dict[int, int
     return offsets
 
 
-def _numbers(table: bytes, width: int) -> list[int]:
+def _numbers(table: object, width: int) -> list[int]:
+    if not isinstance(table, bytes):
+        return []
     if len(table) > width * MAX_FRAGMENTS:
         raise SlowImage(f"the pixel data may be in at most {MAX_FRAGMENTS} fragments")
     whole = len(table) // width * width

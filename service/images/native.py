@@ -67,13 +67,16 @@ def options_of(layout: Layout) -> dict[str, object]:
 
 
 def _as_stored(length: int, layout: Layout) -> Layout:
-    """The layout, without the subsampling that YBR_FULL_422 announces where so many bytes are there without it."""
-    if layout.photometric != "YBR_FULL_422":
-        return layout
-    full = replace(layout, photometric="YBR_FULL")
-    if 8 * length >= _frame_bits(full) * layout.frames:
-        return full
-    return replace(layout, planar=0)
+    """The layout, without the savings that the header announces where so many bytes are there without them.
+
+    That is the subsampling of YBR_FULL_422, and cells of other than whole bytes.
+    """
+    plain = layout
+    if layout.photometric == "YBR_FULL_422":
+        plain, layout = replace(layout, photometric="YBR_FULL"), replace(layout, planar=0)
+    elif layout.allocated % 8 and layout.allocated > 1:
+        plain = replace(layout, allocated=8 if layout.allocated < 8 else 16)
+    return plain if 8 * length >= _frame_bits(plain) * layout.frames else layout
 
 
 def _frame_bits(layout: Layout) -> int:

@@ -17,6 +17,8 @@ from pydicom.encaps import encapsulate, generate_frames
 
 from service import errors
 from service.images import decoder_process
+from service.images.dicom import decode, describe
+from service.images.parsing import parse
 from service.images.reading import read_frames
 from service.images.zeiss import unscrambled
 from tests.dicom_writers import encoded
@@ -119,6 +121,28 @@ def test_frames_of_fewer_bits_than_the_header_says(syntax: uid.UID, stored: int)
 def test_frames_of_more_bits_than_the_header_says(syntax: uid.UID) -> None:
     ds = changed(encoded(instance(RAMP * 7), syntax), BitsAllocated=8, BitsStored=8, HighBit=7)
     np.testing.assert_array_equal(read_one(ds).pixels, RAMP * 7)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "high"),
+    [
+        (uid.JPEGLosslessSV1, 11),  # its encoder keeps them
+        *[(syntax, high) for syntax in (uid.JPEGLSLossless, uid.JPEG2000Lossless) for high in (11, 15)],
+    ],
+)
+def test_frames_without_the_unused_bits_of_the_header(syntax: uid.UID, high: int) -> None:
+    values = (RAMP * 2).astype(np.int16) - 1900
+    ds = encoded(instance((values & 0xFFF).astype(np.uint16), BitsStored=12), syntax)
+    ds = changed(ds, PixelRepresentation=1, HighBit=high)
+    np.testing.assert_array_equal(read_one(ds).pixels, values)
+
+
+def test_jpeg_2000_may_have_a_sign_of_its_own() -> None:
+    values = (RAMP % 256).astype(np.int16) - 100
+    ds = encoded(instance(values), uid.JPEG2000Lossless)
+    np.testing.assert_array_equal(read_one(ds).pixels, values)
+    found = read_one(changed(ds, PixelRepresentation=0)).pixels
+    np.testing.assert_array_equal(found, values.view(np.uint16))
 
 
 # Colour
@@ -329,6 +353,32 @@ def test_fewer_frames_than_announced(syntax: uid.UID) -> None:
         assert all(any("fewer frames" in warning for warning in frame.warnings) for frame in found)
     with pytest.raises(errors.CorruptImage, match="truncated"):
         read_frames(saved(changed(ds, PixelData=items(b""))), "x")
+
+
+@pytest.mark.parametrize("syntax", FRAME_SYNTAXES, ids=lambda syntax: syntax.keyword)
+def test_pixel_data_that_end_within_a_frame(syntax: uid.UID) -> None:
+    whole, frames = stack_of(syntax)
+    ds = parse(saved(whole))
+    for count in (3, 1):
+        ds.NumberOfFrames = count
+        ds.PixelData = items(b"", *frames[:count])[: -len(frames[0]) // 2]
+        described = describe(ds)
+        if count == 1:
+            with pytest.raises(errors.CorruptImage, match=r"truncated: .* ends early|truncated: they have no end"):
+                decode(ds, described, "x")
+            continue
+        assert described.frames == 2
+        for frame, expected in zip(decode(ds, described, "x"), STACK, strict=False):
+            np.testing.assert_array_equal(frame.pixels, expected)
+            assert any("fewer frames" in warning for warning in frame.warnings)
+
+
+def test_an_offset_table_that_is_none() -> None:
+    ds, frames = stack_of(uid.JPEGLSLossless)
+    ds.PixelData = items(b"", *[part for frame in frames for part in halves(frame)])
+    ds.add_new(0x7FE00001, "US", [1, 2, 3])
+    ds.add_new(0x7FE00002, "LO", "abc")
+    check_stack(ds)
 
 
 @pytest.mark.parametrize("syntax", FRAME_SYNTAXES, ids=lambda syntax: syntax.keyword)

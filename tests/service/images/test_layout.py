@@ -142,6 +142,11 @@ def test_cells_of_other_than_whole_bytes(bits: int, stored: int, signed: int, bi
         np.testing.assert_array_equal(frame.pixels, one)
 
 
+def test_cells_that_are_announced_without_gaps_and_have_them() -> None:
+    ds = changed(instance(RAMP), BitsAllocated=12, BitsStored=12, HighBit=11)
+    np.testing.assert_array_equal(read_one(ds).pixels, RAMP)
+
+
 def test_single_bits() -> None:
     values = np.stack([RAMP, RAMP[::-1]])[:, :39, :47] // 5 % 2
     ds = changed(instance(values, frames=2), BitsAllocated=1, BitsStored=1, HighBit=0, PixelData=packed(values, 1))
