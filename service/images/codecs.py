@@ -6,7 +6,6 @@ import logging
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -16,11 +15,11 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from service.errors import CorruptImage, SlowImage
 from service.images import decoder_process
-from service.images.codestreams import has_end
+from service.images.codestreams import ends_early
 from service.images.decoding import decode_frame
 from service.images.fragments import encoded_frames, find_frames
 from service.images.layout import Layout
-from service.images.native import native_frames, whole_frames
+from service.images.native import layout_there, native_frames
 from service.images.patience import Patience
 from service.images.samples import Samples, stored_values
 from service.images.syntaxes import CODESTREAMS, ENCAPSULATED, name_of
@@ -66,7 +65,7 @@ def count_frames(ds: Dataset, layout: Layout) -> int:
     if layout.syntax in ENCAPSULATED:
         there = len(find_frames(ds, layout.frames).frames)
     else:
-        there = _native_layout(ds, layout).frames
+        there = layout_there(len(ds[layout.keyword].value), layout).frames
     if not there:
         raise CorruptImage("the pixel data are truncated: they end before the first frame does")
     return there
@@ -100,12 +99,8 @@ def stored_frames(ds: Dataset, layout: Layout) -> Iterator[NDArray[Any]]:
 
 def _native(ds: Dataset, layout: Layout) -> Iterator[Samples]:
     element = ds[layout.keyword]
-    return native_frames(element.value, _native_layout(ds, layout), layout.syntax, element.VR)
-
-
-def _native_layout(ds: Dataset, layout: Layout) -> Layout:
-    """With as many frames as there are."""
-    return replace(layout, frames=min(layout.frames, whole_frames(len(ds[layout.keyword].value), layout)))
+    there = layout_there(len(element.value), layout)
+    return native_frames(element.value, there, layout.syntax, element.VR)
 
 
 def _encoded(ds: Dataset, layout: Layout, patience: Patience) -> Iterator[Samples]:
@@ -118,7 +113,7 @@ def _encoded(ds: Dataset, layout: Layout, patience: Patience) -> Iterator[Sample
         except FILE_ERRORS as error:
             if decoder_process.TOO_LONG in str(error):
                 raise SlowImage("a compressed frame takes too long to decode") from None
-            if found.cut or (layout.syntax in CODESTREAMS and not has_end(frame)):
+            if found.cut or (layout.syntax in CODESTREAMS and ends_early(frame)):
                 raise CorruptImage("the pixel data are truncated: a compressed frame ends early") from None
             raise
         yield samples

@@ -98,6 +98,11 @@ def has_end(frame: bytes) -> bool:
     return frame.rstrip(PADDING).endswith(JPEG_END)
 
 
+def ends_early(frame: bytes) -> bool:
+    """Whether a frame begins as one of the three, but for JPEG 2000 in boxes, and has no end."""
+    return frame.startswith((_JPEG_START, _JPEG_2000_START)) and not has_end(frame)
+
+
 def without_stuffing(frame: bytes) -> bytes:
     """JPEG-LS without zero bytes before its markers, which some encoders put there and CharLS does not read.
 

@@ -4,7 +4,7 @@ GDCM aborts, or runs into memory that is not its own, on damaged JPEG data; no `
 the bindings. OpenJPEG takes minutes and gigabytes for some thousand bytes of JPEG 2000 that announce many layers or
 precincts, pydicom's RLE seconds and gigabytes for what runs announce, and no thread can be ended. So a frame is
 decoded by a child process with bounded memory and time, which stays for the next one; where it dies or is ended, the
-frame is damaged, and the service goes on. Also a decoder plug-in of pydicom.
+frame is damaged, and the service goes on.
 """
 
 from __future__ import annotations

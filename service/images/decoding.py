@@ -20,10 +20,10 @@ from pydicom.pixels.decoders.base import get_decoder
 
 from service.errors import CorruptImage
 from service.images import decoder_process
-from service.images.codestreams import Codestream, check_frame, has_end, read_codestream, without_stuffing
+from service.images.codestreams import Codestream, check_frame, ends_early, read_codestream, without_stuffing
 from service.images.fragments import JP2_START, JPEG_END
 from service.images.layout import Layout
-from service.images.native import most_bytes, native_frames, options_of, whole_frames
+from service.images.native import layout_there, most_bytes, native_frames, options_of
 from service.images.patience import Patience, PatientStream
 from service.images.samples import Samples
 from service.images.syntaxes import DEFLATED_FRAMES, JPEG_2000, NATIVE_FRAMES, not_supported
@@ -74,8 +74,8 @@ def _codestream(frame: bytes, layout: Layout, patience: Patience) -> Samples:
     if found.kind == "lossless":
         cells = _apart(frame, uid.JPEGLosslessSV1, layout, 8 if found.bits <= 8 else 16, found.bits)
     else:
-        width = next(width for width in (8, 16, 32) if found.bits <= width)
-        if not frame.startswith(JP2_START) and not has_end(frame):  # all but this may be there
+        width = 8 if found.bits <= 8 else 16 if found.bits <= 16 else 32
+        if ends_early(frame):  # all but this may be there
             frame = frame.removesuffix(b"\0") + JPEG_END
         cells = _apart(frame, uid.JPEG2000Lossless, layout, width, found.bits)
     return Samples(_shaped(cells, layout), layout.photometric, found.bits, found.signed)
@@ -86,9 +86,10 @@ def _native(frame: bytes, layout: Layout) -> Samples:
     one = replace(layout, frames=1)
     if layout.syntax == DEFLATED_FRAMES:
         frame = zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, most_bytes(one))
-    if not whole_frames(len(frame), one):
+    there = layout_there(len(frame), one)
+    if not there.frames:
         raise CorruptImage("the pixel data are truncated: a frame ends early")
-    return next(native_frames(frame, one, uid.ExplicitVRLittleEndian, "OB"))
+    return next(native_frames(frame, there, uid.ExplicitVRLittleEndian, "OB"))
 
 
 def _rle(frame: bytes, layout: Layout) -> Samples:

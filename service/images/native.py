@@ -16,9 +16,20 @@ from service.images.samples import Samples
 _CHUNK = 2**17  # samples that are unpacked at once, a multiple of 8: 16 bytes each on the way
 
 
-def whole_frames(length: int, layout: Layout) -> int:
-    """How many frames so many bytes hold."""
-    return 8 * length // _frame_bits(_as_stored(length, layout))
+def layout_there(length: int, layout: Layout) -> Layout:
+    """What so many bytes hold, against what the header announces.
+
+    That is at most so many frames as announced. And neither the subsampling of YBR_FULL_422 nor cells of other than
+    whole bytes, where the bytes are there without these savings.
+    """
+    plain = layout
+    if layout.photometric == "YBR_FULL_422":
+        plain, layout = replace(layout, photometric="YBR_FULL"), replace(layout, planar=0)
+    elif layout.allocated % 8 and layout.allocated > 1:
+        plain = replace(layout, allocated=8 if layout.allocated < 8 else 16)
+    if 8 * length >= _frame_bits(plain) * layout.frames:
+        return plain
+    return replace(layout, frames=8 * length // _frame_bits(layout))
 
 
 def most_bytes(layout: Layout) -> int:
@@ -30,15 +41,14 @@ def native_frames(data: bytes, layout: Layout, syntax: UID, vr: str) -> Iterator
     """Read the frames.
 
     Args:
-        data: at least so many bytes as the frames take.
-        layout: of the frames.
+        data: the bytes of the element with the pixels.
+        layout: what they hold, as `layout_there` says.
         syntax: one that is not encapsulated, for the order of bytes.
         vr: of the element with the pixels.
 
     Yields:
         Their cells, which may be read-only, and big endian.
     """
-    layout = _as_stored(len(data), layout)
     if layout.allocated % 8 and layout.allocated > 1:
         data, layout = _unpacked(data, layout, big=syntax == ExplicitVRBigEndian), replace(layout, allocated=16)
         syntax = ExplicitVRLittleEndian
@@ -64,19 +74,6 @@ def options_of(layout: Layout) -> dict[str, object]:
         "pixel_keyword": layout.keyword,
         "correct_unused_bits": False,
     }
-
-
-def _as_stored(length: int, layout: Layout) -> Layout:
-    """The layout, without the savings that the header announces where so many bytes are there without them.
-
-    That is the subsampling of YBR_FULL_422, and cells of other than whole bytes.
-    """
-    plain = layout
-    if layout.photometric == "YBR_FULL_422":
-        plain, layout = replace(layout, photometric="YBR_FULL"), replace(layout, planar=0)
-    elif layout.allocated % 8 and layout.allocated > 1:
-        plain = replace(layout, allocated=8 if layout.allocated < 8 else 16)
-    return plain if 8 * length >= _frame_bits(plain) * layout.frames else layout
 
 
 def _frame_bits(layout: Layout) -> int:

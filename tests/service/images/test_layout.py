@@ -142,6 +142,19 @@ def test_cells_of_other_than_whole_bytes(bits: int, stored: int, signed: int, bi
         np.testing.assert_array_equal(frame.pixels, one)
 
 
+@pytest.mark.parametrize("frames", [1.9, 2.7])
+def test_fewer_frames_than_announced_where_less_is_stored_of_each(frames: float) -> None:
+    """What is there would hold one frame less with what the savings leave out."""
+    stack = np.stack([RAMP, RAMP + 1, RAMP + 2])
+    data = packed(stack, 12)
+    ds = changed(instance(stack, frames=3), BitsAllocated=12, BitsStored=12, HighBit=11)
+    ds.PixelData = data[: int(len(data) * frames / 6) * 2]
+    found = read_frames(saved(ds), "x")
+    assert len(found) == int(frames)
+    for frame, expected in zip(found, stack, strict=False):
+        np.testing.assert_array_equal(frame.pixels, expected)
+
+
 def test_cells_that_are_announced_without_gaps_and_have_them() -> None:
     ds = changed(instance(RAMP), BitsAllocated=12, BitsStored=12, HighBit=11)
     np.testing.assert_array_equal(read_one(ds).pixels, RAMP)
