@@ -16,6 +16,7 @@ from service.manifest import Kind, Manifest
 from service.observability import ERRORS, EVALUATIONS, IMAGES, logger
 from service.observability.drift import observe_prediction, observe_unlike
 from service.observability.stages import observe_stages
+from service.orientation import plane_of
 from service.prediction import Prediction, energy, predict
 from service.registry import Model
 from service.rendering import overlay_file
@@ -132,7 +133,7 @@ def explain_all(
         return [_answer(row, made, [], manifest) for row, made in zip(readable, predictions, strict=True)]
     asked = [_targets(wish, row.file, made.label, manifest) for row, made in zip(readable, predictions, strict=True)]
     questions = [
-        Question(row.item.pixels, output, wanted)
+        Question(row.item.pixels, output, wanted, row.item.turn)
         for row, output, wanted in zip(readable, outputs, asked, strict=True)
         if not isinstance(wanted, UnknownTarget)
     ]
@@ -203,6 +204,8 @@ def _answer(
         probabilities=prediction.probabilities,
         findings={f.name: FindingAnswer(probability=f.probability, present=f.present) for f in prediction.findings},
         region=(region.x, region.y, region.width, region.height),
+        unseen=row.item.unseen,
+        plane=plane_of(row.frame.orientation),
         explanations=explanations,
         warnings=[*row.frame.warnings, *kind_warnings(row.frame, manifest.kind)],
     )

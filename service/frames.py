@@ -1,4 +1,4 @@
-"""Frames for a viewer: decoded as the models see them before they are cropped, in 8 or 16 bits."""
+"""Frames for a viewer: as people see them, in 8 or 16 bits."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from service.images.dicom import decode, describe
 from service.images.parsing import parse
 from service.images.reading import read_frames, sniff
 from service.images.tags import readable_header, uid_of
+from service.rendering import window
 from service.schemas import RESEARCH_NOTICE
 from service.series.slices import Slice, slices_of, sop_instance
 from service.types import Float, Frame, Grey8
 
 MAX_PIXELS = 2**25  # of all frames of a file: 64 MiB at 16 bits, 128 frames of 512 x 512
-_WINDOW = (0.5, 99.5)  # percentiles, as overlays take them (`service.rendering.display_grey`)
 _LEVELS = 65_535
 
 
 class FrameAnswer(BaseModel):
     """One frame. Its values are `pixels * slope + intercept`, larger is brighter.
 
-    They are what the models get, before cropping: the header's rescale, window and polarity are applied, so that a
-    DICOM frame with a window has values 0 to 255. `instance` and `series` are the sender's own UIDs, to find the frame
-    in the answer of POST /v1/studies; nothing else of the header is returned.
+    They are for people: the header's rescale, VOI window or LUT and polarity are applied, so that a DICOM frame with a
+    window has values 0 to 255, and padding is dark. Models see the values before the window. `instance` and `series`
+    are the sender's own UIDs, to find the frame in the answer of POST /v1/studies; nothing else of the header is
+    returned.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -95,7 +96,7 @@ def _slice_answer(one: Slice) -> FrameAnswer:
 def _answer(
     frame: Frame, *, number: int, spacing: tuple[float, float] | None, series: str, instance: str
 ) -> FrameAnswer:
-    stored, slope, intercept = quantised(frame.pixels)
+    stored, slope, intercept = quantised(frame.shown())
     height, width = stored.shape
     return FrameAnswer(
         number=number,
@@ -104,7 +105,7 @@ def _answer(
         bits=8 if stored.dtype == np.uint8 else 16,
         slope=slope,
         intercept=intercept,
-        window=window(frame.pixels),
+        window=window(frame),
         spacing=spacing,
         modality=frame.modality,
         series=series,
@@ -131,15 +132,3 @@ def quantised(pixels: Grey8 | Float) -> tuple[NDArray[Any], float, float]:
     whole = high - low <= _LEVELS and bool((values == np.rint(values)).all())
     slope = 1.0 if whole or high == low else (high - low) / _LEVELS
     return np.rint((values - low) / slope).astype("<u2"), slope, low
-
-
-def window(pixels: Grey8 | Float) -> tuple[float, float]:
-    """Values to show black and white at first.
-
-    Args:
-        pixels: `[H, W]` uint8, all of whose range is shown, or float32: percentiles 0.5 and 99.5.
-    """
-    if pixels.dtype == np.uint8:
-        return 0.0, 255.0
-    low, high = (float(value) for value in np.percentile(np.nan_to_num(pixels), _WINDOW))
-    return (low, high) if high > low else (low, low + 1)

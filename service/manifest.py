@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from service.types import PreprocessingSpec
 from service.validation import Strict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Reduced = Literal["int8", "fp16"]  # precisions that a bundle may have besides float32
 
 
@@ -166,10 +166,37 @@ class SeriesPooling(Strict):
     date: str = ""
 
 
+class Change(Strict):
+    """What one other way to store the test images changed in the answers.
+
+    Attributes:
+        resampled: the pixels were interpolated to another grid, whose spacing the header says.
+        labels_changed: share of the labels, 0..1.
+        largest_probability_change: of any class of any image, 0..1.
+        map_correlation: median rank correlation of the maps, brought back to the picture.
+        lowest_map_correlation: the lowest of any image.
+    """
+
+    resampled: bool
+    labels_changed: float
+    largest_probability_change: float
+    map_correlation: float
+    lowest_map_correlation: float
+
+
+class Invariance(Strict):
+    """How far answers depend on how an image is stored, by way to store it (`export.storing`)."""
+
+    images: int
+    command: str
+    date: str
+    changes: dict[str, Change]
+
+
 class Described(Strict):
     """What the manifests of all tasks say."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str
     title: str
@@ -177,6 +204,7 @@ class Described(Strict):
     preprocessing: PreprocessingSpec
     provenance: Provenance
     evaluation: Evaluation
+    invariance: Invariance | None = None
     parity: tuple[ParityCheck, ...]
     intended_use: str
     limits: tuple[str, ...]

@@ -2,142 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import ceil
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.field_of_view import Box, Mask, Upright, find_crop, resized, stretch, trimmed, without_fill
+from service.orientation import region_turned_back, turn_of, turned
 from service.types import Float, Frame, Grey8, Item, PreprocessingSpec, Region
 
-_DETECTION_SIDE = 256  # the field of view is found on a copy whose longer side is at most this
-_SATURATED = 250  # of 255: the white that an OCT device fills registered frames with
-_FILL_BLEED = 5  # pixels of JPEG ringing around that fill
 _LEVELS = 2**16  # that are counted
 _EXACT = 2**23  # up to which float32 holds whole numbers, and what is 16 bits above
+_FINEST = 8  # pixels of a crop for one of the input; more are averaged first, to bound memory
+_LARGEST_ASPECT = 64.0  # of pixels, either way; what lies beyond is no geometry of a scan
 
 
 def prepare(frame: Frame, spec: PreprocessingSpec) -> Item:
-    """Crop, window, pad and resample one frame.
+    """Turn, crop, window, pad and resample one frame.
 
     Args:
         frame: pixels uint8 or float32 `[H, W]`.
         spec: the model's preprocessing.
 
     Returns:
-        An item with pixels uint8 `[size, size]` and the region, in pixels of the frame, that they cover.
-        Aspect is preserved; what lies outside the frame is black.
+        An item with pixels uint8 `[size, size]` and the region, in pixels of the frame, that they cover. The aspect of
+        the anatomy is preserved. What lies outside the frame, and its padding, is black.
     """
-    grey = _to_grey8(frame.pixels)
-    valid: NDArray[np.bool_] | None = None
-    if spec.field_of_view == "scan":
-        valid = ~registration_fill(grey)
-        box = _bounding_box(valid)
-    elif spec.field_of_view == "head":
-        box = _head_box(grey)
-    else:
-        box = (0, 0, grey.shape[1], grey.shape[0])
-    windowed = _window(frame.pixels, valid, box, spec.window)
-    return _resample(windowed, box, spec)
+    (item,) = prepare_series([frame], spec)
+    return item
 
 
-def prepare_mask(mask: Grey8, region: Region, size: int) -> Grey8:
+def prepare_series(frames: Sequence[Frame], spec: PreprocessingSpec) -> list[Item]:
+    """Prepare the slices of a series, with one crop that is found on all of them.
+
+    Args:
+        frames: in any order. Those of another shape, pixel aspect or orientation have a crop of their own.
+        spec: the model's preprocessing.
+
+    Returns:
+        One item for each frame, in order; see `prepare`.
+    """
+    upright = [_turn_upright(frame, spec) for frame in frames]
+    items: dict[int, Item] = {}
+    kinds = {one.kind: [place for place, other in enumerate(upright) if other.kind == one.kind] for one in upright}
+    for places in kinds.values():
+        slices = trimmed([upright[place] for place in places])
+        if spec.field_of_view == "scan":
+            slices = [without_fill(one) for one in slices]
+        crop = find_crop(slices, spec)
+        items |= {place: _resample(one, crop, spec) for place, one in zip(places, slices, strict=True)}
+    return [items[place] for place in range(len(frames))]
+
+
+def prepare_mask(mask: Grey8, item: Item) -> Grey8:
     """Bring a mask of the source image onto the model input's grid.
 
     Args:
         mask: uint8 `[H, W]`, non-zero is inside.
-        region: the region that `prepare` returned for the image that the mask belongs to.
-        size: side of the model input in pixels.
+        item: what `prepare` returned for the image that the mask belongs to.
 
     Returns:
-        uint8 `[size, size]`, 0..255: the covered share of every pixel.
+        uint8 of the item's size, 0..255: the covered share of every pixel.
     """
-    return _warp(np.where(mask > 0, np.uint8(255), np.uint8(0)), region, size)
+    whole = np.where(mask > 0, np.uint8(255), np.uint8(0))
+    region = item.region
+    box = round(region.x), round(region.y), round(region.width), round(region.height)
+    return np.ascontiguousarray(turned(_warp(whole, box, item.pixels.shape[0]), item.turn))
 
 
-def registration_fill(grey: Grey8) -> NDArray[np.bool_]:
-    """Where an OCT device filled the frame with white after registration.
-
-    Args:
-        grey: uint8 `[H, W]`.
-
-    Returns:
-        bool `[H, W]`: saturated areas that touch the border, grown by the width of their JPEG ringing.
-    """
-    _, labels = cv2.connectedComponents((grey >= _SATURATED).astype(np.uint8), connectivity=4)
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    counts = np.bincount(border, minlength=int(labels.max()) + 1)
-    touching = np.flatnonzero(counts >= 8)  # a few bright pixels at the border are tissue, not fill
-    fill = np.isin(labels, touching[touching > 0]).astype(np.uint8)
-    grown = cv2.dilate(fill, np.ones((_FILL_BLEED, _FILL_BLEED), np.uint8))
-    return grown.astype(np.bool_)
+def _turn_upright(frame: Frame, spec: PreprocessingSpec) -> Upright:
+    turn = turn_of(frame.orientation, spec.orientation)
+    aspect = 1.0
+    if frame.aspect is not None:
+        aspect = round((1 / frame.aspect if turn.transpose else frame.aspect) / spec.pixel_aspect, 6)
+        if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT:
+            aspect = 1.0
+    pixels = np.ascontiguousarray(turned(frame.pixels, turn))
+    inside = None if frame.padding is None else np.ascontiguousarray(~turned(frame.padding, turn))
+    rows, columns = pixels.shape
+    return Upright(pixels, inside, aspect, turn, (rows, columns))
 
 
-def _to_grey8(pixels: Grey8 | Float) -> Grey8:
-    """An 8-bit copy for finding the field of view only."""
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8, copy=False)
-    low, high = _percentiles(pixels, None, (0.5, 99.8))
-    scaled = np.subtract(pixels, low)
-    scaled *= 255.0 / max(float(high - low), 1e-6)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+def _resample(one: Upright, crop: Box, spec: PreprocessingSpec) -> Item:
+    """Window a crop, pad it to a square and bring it to the model's size."""
+    x, y, width, height = crop
+    side = max(width, height * one.aspect) * (1 + 2 * spec.margin)  # in widths of a pixel
+    wide, high = max(1, round(side)), max(1, round(side / one.aspect))
+    left, top = round(x + width / 2 - side / 2), round(y + height / 2 - side / one.aspect / 2)
+    windowed = _window(one.pixels, one.inside, crop, spec.window)
+    pixels = _warp(windowed, (left, top, wide, high), spec.size)
+    rows, columns = one.pixels.shape
+    seen = (min(left + wide, columns) - max(left, 0)) * (min(top + high, rows) - max(top, 0))
+    if one.inside is not None:
+        seen = np.count_nonzero(one.inside[max(top, 0) : top + high, max(left, 0) : left + wide])
+    region = region_turned_back(Region(left + one.left, top + one.top, wide, high), one.turn, one.frame)
+    return Item(pixels, region, one.turn, round(1 - seen / (one.frame[0] * one.frame[1]), 4))
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """x, y, width, height of the true pixels; the whole frame where there are none."""
-    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(ys):
-        return 0, 0, mask.shape[1], mask.shape[0]
-    return int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)
-
-
-def _head_box(grey: Grey8) -> tuple[int, int, int, int]:
-    """Bounding box of the largest bright object: drops air, burnt-in text, rulers and thin frames."""
-    height, width = grey.shape
-    scale = min(1.0, _DETECTION_SIDE / max(height, width))
-    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
-    threshold, _ = cv2.threshold(small, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    bright = (small > max(0.4 * threshold, 8)).astype(np.uint8)
-    opened = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    count, labels = cv2.connectedComponents(opened, connectivity=8, ltype=cv2.CV_16U)
-    if count < 2:
-        return 0, 0, width, height
-    # OpenCV's own statistics cost more than the labels do
-    areas = cv2.calcHist([labels], [0], None, [count], [0, count])[1:]
-    x, y, w, h = cv2.boundingRect((labels == 1 + np.argmax(areas)).astype(np.uint8))
-    if w * h < 0.1 * small.size:  # nothing in it looks like a head
-        return 0, 0, width, height
-    sx, sy = width / small.shape[1], height / small.shape[0]
-    left, top = int(x * sx), int(y * sy)
-    return left, top, min(width, round((x + w) * sx)) - left, min(height, round((y + h) * sy)) - top
-
-
-def _window(
-    pixels: Grey8 | Float,
-    valid: NDArray[np.bool_] | None,
-    box: tuple[int, int, int, int],
-    window: tuple[float, float],
-) -> Grey8:
-    """Map the two percentiles of the field of view to 0 and 255; pixels that are not valid become black."""
-    x, y, w, h = box
-    field = pixels[y : y + h, x : x + w]
-    low, high = _percentiles(field, None if valid is None else valid[y : y + h, x : x + w], window)
+def _window(pixels: Grey8 | Float, inside: Mask | None, crop: Box, window: tuple[float, float]) -> Grey8:
+    """Map the two percentiles of the crop to 0 and 255; pixels that are not inside become black."""
+    x, y, width, height = crop
+    part = np.s_[y : y + height, x : x + width]
+    low, high = _percentiles(pixels[part], None if inside is None else inside[part], window)
     if pixels.dtype == np.uint8:  # there are 256 levels: look them up
-        levels = _stretch(np.arange(256, dtype=np.float32), low, high)
+        levels = stretch(np.arange(256, dtype=np.float32), low, high)
         windowed = np.asarray(cv2.LUT(pixels, levels), np.uint8)
     else:
-        windowed = _stretch(pixels.astype(np.float32, copy=False), low, high)
-    return windowed if valid is None else windowed * valid
+        windowed = stretch(pixels.astype(np.float32, copy=False), low, high)
+    return windowed if inside is None else windowed * inside
 
 
-def _stretch(pixels: Float, low: float, high: float) -> Grey8:
-    scaled = np.subtract(pixels, np.float32(low))
-    scaled *= np.float32(255.0 / max(high - low, 1e-6))
-    np.clip(scaled, 0, 255, out=scaled)
-    return np.rint(scaled, out=scaled).astype(np.uint8)
-
-
-def _percentiles(
-    pixels: Grey8 | Float, inside: NDArray[np.bool_] | None, window: tuple[float, float]
-) -> tuple[float, float]:
+def _percentiles(pixels: Grey8 | Float, inside: Mask | None, window: tuple[float, float]) -> tuple[float, float]:
     """Percentiles of the pixels `inside`, as `numpy.percentile` gives them, to the last bit; 0 and 1 of none."""
     counted = _counted(pixels, inside)
     if counted is not None:
@@ -152,7 +129,7 @@ def _percentiles(
     return float(low), float(high)
 
 
-def _counted(pixels: Grey8 | Float, inside: NDArray[np.bool_] | None) -> tuple[int, NDArray[np.int64]] | None:
+def _counted(pixels: Grey8 | Float, inside: Mask | None) -> tuple[int, NDArray[np.int64]] | None:
     """A level, and how many pixels are no brighter than it and each that follows: sooner than to sort them.
 
     None where they are no whole numbers within 16 bits, which detectors count in, or none, or more than OpenCV counts.
@@ -185,21 +162,17 @@ def _level_at(lowest: int, below: NDArray[np.int64], position: float) -> float:
     return after - (after - at) * (1 - share) if share >= 0.5 else at + (after - at) * share
 
 
-def _resample(pixels: Grey8, box: tuple[int, int, int, int], spec: PreprocessingSpec) -> Item:
-    x, y, w, h = box
-    side = max(w, h) * (1 + 2 * spec.margin)
-    region = Region(x + w / 2 - side / 2, y + h / 2 - side / 2, side, side)
-    return Item(_warp(pixels, region, spec.size), region)
-
-
-def _warp(pixels: Grey8, region: Region, size: int) -> Grey8:
-    """Resample a square region to `[size, size]`, averaging over areas where it shrinks."""
-    left, top = round(region.x), round(region.y)
-    side = max(1, round(region.width))
+def _warp(pixels: Grey8, box: Box, size: int) -> Grey8:
+    """Resample a box, black where it reaches beyond the image, to `[size, size]`."""
+    left, top, wide, high = box
     height, width = pixels.shape
-    square = np.zeros((side, side), np.uint8)
-    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
-    square[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
-    shrinking = side >= size
-    out = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
-    return np.asarray(out, np.uint8)
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + wide, width), min(top + high, height)
+    part = pixels[y0:y1, x0:x1]
+    across, down = max(1, wide // (_FINEST * size)), max(1, high // (_FINEST * size))
+    if across > 1 or down > 1:
+        part = resized(part, (ceil((y1 - y0) / down), ceil((x1 - x0) / across)), cv2.INTER_AREA)
+    square = np.zeros((ceil(high / down), ceil(wide / across)), np.uint8)
+    row, column = (y0 - top) // down, (x0 - left) // across
+    target = square[row : row + part.shape[0], column : column + part.shape[1]]
+    target[:] = part[: target.shape[0], : target.shape[1]]
+    return resized(square, (size, size), cv2.INTER_CUBIC)

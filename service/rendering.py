@@ -103,12 +103,31 @@ def on_frame(values: Float, region: Region, shape: tuple[int, ...]) -> Float:
 
 
 def display_grey(frame: Frame) -> Grey8:
-    """The frame as uint8 `[H, W]`; other than 8-bit pixels are windowed to their percentiles 0.5 and 99.5."""
-    if frame.pixels.dtype == np.uint8:
-        return frame.pixels.astype(np.uint8, copy=False)
-    low, high = np.percentile(frame.pixels, (0.5, 99.5))
-    scaled = (frame.pixels - low) * (255.0 / max(float(high - low), 1e-6))
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    """Render the frame for people.
+
+    Returns:
+        uint8 `[H, W]`: with its VOI window or LUT; without one, 8-bit pixels as they are and others from their
+        percentiles 0.5 to 99.5.
+    """
+    low, high = window(frame)
+    shown = frame.shown()
+    if shown.dtype == np.uint8:
+        return shown.astype(np.uint8, copy=False)
+    return np.clip((shown - low) * (255.0 / (high - low)), 0, 255).astype(np.uint8)
+
+
+def window(frame: Frame) -> tuple[float, float]:
+    """Choose the display values that are black and white at first.
+
+    Returns:
+        0 and 255 of 8-bit pixels and of those with a VOI window or LUT; else the percentiles 0.5 and 99.5 of what is no
+        padding.
+    """
+    if frame.display is not None or frame.pixels.dtype == np.uint8:
+        return 0.0, 255.0
+    pixels = frame.pixels if frame.padding is None else frame.pixels[~frame.padding]
+    low, high = (float(value) for value in np.percentile(np.nan_to_num(pixels), (0.5, 99.5)))
+    return (low, high) if high > low else (low, low + 1)
 
 
 def _with_footer(picture: NDArray[np.uint8], attribution: Attribution, peak: float) -> NDArray[np.uint8]:

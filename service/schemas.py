@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.errors import RadiolucentError
 from service.manifest import Estimate, Evaluation, Finding, Kind, Label, OperatingPoint, Profile, Provenance, Reduced
-from service.types import Encoding, Stopped
+from service.types import Encoding, Plane, Stopped
 
 RESEARCH_NOTICE = (
     "Research use only: not a medical device. A saliency map is evidence for a prediction, not a lesion outline."
@@ -157,7 +157,11 @@ class Problem(_Answer):
 
 
 class ImageAnswer(_Answer):
-    """What was found in one image or frame. `region` is x, y, width, height in pixels of the source image."""
+    """What was found in one image or frame.
+
+    `region` is x, y, width, height of what the model saw, in pixels of the source image as it is stored, however it was
+    turned for the model. It reaches beyond the image where that was padded.
+    """
 
     name: str
     status: Literal["ok"] = "ok"
@@ -165,6 +169,12 @@ class ImageAnswer(_Answer):
     probabilities: dict[str, float]
     findings: dict[str, FindingAnswer]
     region: tuple[float, float, float, float]
+    unseen: float | None = Field(
+        default=None, ge=0, le=1, description="share of the image's pixels that the model did not see"
+    )
+    plane: Plane | None = Field(
+        default=None, description="from Image Orientation (Patient) (0020,0037); null where the file does not say"
+    )
     explanations: list[ExplanationAnswer]
     warnings: list[str]
 
@@ -204,6 +214,12 @@ class OutlineAnswer(_Answer):
     size: tuple[int, int] = Field(description="width and height of the source image in pixels")
     region: tuple[float, float, float, float] = Field(
         description="x, y, width, height of what the model saw, in pixels of the source image"
+    )
+    unseen: float | None = Field(
+        default=None, ge=0, le=1, description="share of the image's pixels that the model did not see"
+    )
+    plane: Plane | None = Field(
+        default=None, description="from Image Orientation (Patient) (0020,0037); null where the file does not say"
     )
     contours: list[list[tuple[float, float]]]
     area_pixels: int = Field(description="pixels inside")

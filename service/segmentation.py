@@ -13,6 +13,7 @@ import numpy as np
 from service.batching import Answer
 from service.checking import check_count
 from service.composing import Read, kind_warnings, observe, set_failed_aside
+from service.orientation import plane_of, turned_back
 from service.outlines import contours, mask_on_frame
 from service.pipeline import Pipeline
 from service.schemas import ImageFailure, ModelName, OutlineAnswer, SegmentationResult
@@ -88,7 +89,8 @@ def _outline(row: Read, found: Masks, manifest: SegmentationManifest, *, mask: b
     frame, region = row.frame, row.item.region
     height, width = frame.pixels.shape
     threshold = manifest.operating_point.threshold
-    inside = mask_on_frame(found.probabilities, region, (height, width), threshold)
+    probabilities = turned_back(found.probabilities, row.item.turn)
+    inside = mask_on_frame(probabilities, region, (height, width), threshold)
     area = int(inside.sum())
     return OutlineAnswer(
         name=frame.name,
@@ -98,7 +100,9 @@ def _outline(row: Read, found: Masks, manifest: SegmentationManifest, *, mask: b
         threshold=threshold,
         size=(width, height),
         region=(region.x, region.y, region.width, region.height),
-        contours=contours(found.probabilities, region, (height, width), threshold),
+        unseen=row.item.unseen,
+        plane=plane_of(frame.orientation),
+        contours=contours(probabilities, region, (height, width), threshold),
         area_pixels=area,
         area_mm2=None if frame.spacing is None else round(area * frame.spacing[0] * frame.spacing[1], 2),
         mask=_png(inside.astype(np.uint8) * 255) if mask else None,

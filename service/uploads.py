@@ -69,4 +69,4 @@ def _read(
 
 def _hollow(frame: Frame) -> Frame:
     """The same without its pixels: one that is black stands for all."""
-    return replace(frame, pixels=np.broadcast_to(np.uint8(0), frame.pixels.shape))
+    return replace(frame, pixels=np.broadcast_to(np.uint8(0), frame.pixels.shape), padding=None, display=None)

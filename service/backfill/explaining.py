@@ -19,8 +19,9 @@ from service.errors import RadiolucentError
 from service.explainers import find_method, targets
 from service.explainers.base import Options, Question, run_together
 from service.manifest import Manifest
+from service.orientation import turn_from_code
 from service.prediction import Prediction, predict
-from service.types import Attribution, Grey8
+from service.types import UPRIGHT, Attribution, Grey8, Turn
 
 Numbers = Literal["float16", "float32"]
 
@@ -84,55 +85,57 @@ class Explainer:
             gradients=self._method.gradients,
         )
         golden: Grey8 = read_golden(bundle)["images"].astype(np.uint8)[:1]
-        self._shape = self._explain(golden)[0].attribution.values.shape  # also warms up what the method asks
+        self._shape = self._explain(golden, [UPRIGHT])[0].attribution.values.shape  # also warms up what the method asks
 
     def __call__(self, batch: Table) -> Table:
         """Answer a batch of `read_shards`.
 
         Returns:
-            Its columns without `pixels`, and those of the answers: `label`, `probabilities`, `findings`, `target`,
-            `saliency` (rows of cells, top first, one list), `saliency_rows`, `saliency_columns`; null where `problem`
-            says why.
+            Its columns without `pixels` and `turn`, and those of the answers: `label`, `probabilities`, `findings`,
+            `target`, `saliency` (rows of cells, top first, one list), `saliency_rows`, `saliency_columns`; null where
+            `problem` says why.
         """
         answers: list[Answer | None] = [None] * batch.num_rows
         problem, detail = (batch.column(name).to_pylist() for name in ("problem", "detail"))
         places = [place for place, failed in enumerate(problem) if failed is None]
         pixels = _pixels(batch)
         images = pixels if len(places) == len(pixels) else pixels[places]
-        for place, found in zip(places, self._answers(images), strict=True):
+        codes = batch.column("turn").to_pylist()
+        turns = [turn_from_code(codes[place]) for place in places]
+        for place, found in zip(places, self._answers(images, turns), strict=True):
             if isinstance(found, Answer):
                 answers[place] = found
             else:
                 failed = failed_row(found)
                 problem[place], detail[place] = failed["problem"], failed["detail"]
-        kept = batch.drop_columns(["pixels", "problem", "detail"])
+        kept = batch.drop_columns(["pixels", "turn", "problem", "detail"])
         columns = {name: kept.column(name) for name in kept.column_names}
         columns |= {"problem": pa.array(problem, pa.string()), "detail": pa.array(detail, pa.string())}
         return pa.table(columns | self.columns(answers))
 
-    def _answers(self, images: Grey8) -> list[Answer | Exception]:
+    def _answers(self, images: Grey8, turns: Sequence[Turn]) -> list[Answer | Exception]:
         """An answer for each image, or what it fails by; a batch that fails is tried again by halves.
 
         Raises:
             Exception: every image of a batch fails by what is no fault of images; the run ends and can go on.
         """
-        found = self._by_halves(images) if len(images) else []
+        found = self._by_halves(images, turns) if len(images) else []
         broken = [each for each in found if isinstance(each, Exception) and not isinstance(each, RadiolucentError)]
         if len(broken) == len(found) > 1:
             raise broken[0]
         return found
 
-    def _by_halves(self, images: Grey8) -> list[Answer | Exception]:
+    def _by_halves(self, images: Grey8, turns: Sequence[Turn]) -> list[Answer | Exception]:
         try:
-            return list(self._explain(images))
+            return list(self._explain(images, turns))
         except Exception as error:  # noqa: BLE001 - it belongs to the image that it came of
             if len(images) == 1:
                 return [error]
         half = len(images) // 2
-        return [*self._by_halves(images[:half]), *self._by_halves(images[half:])]
+        return [*self._by_halves(images[:half], turns[:half]), *self._by_halves(images[half:], turns[half:])]
 
-    def _explain(self, images: Grey8) -> list[Answer]:
-        """Images uint8 `[N, H, W, 1]`."""
+    def _explain(self, images: Grey8, turns: Sequence[Turn]) -> list[Answer]:
+        """Images uint8 `[N, H, W, 1]`, and how each was turned."""
         outputs = self.engine.run(images, sorted(self._method.outputs))
         predictions = [predict(logits, self.bundle.manifest) for logits in outputs.logits]
         questions = [
@@ -140,6 +143,7 @@ class Explainer:
                 images[row, ..., 0],
                 outputs.row(row),
                 targets(self._asked.target, None, prediction.label, self.bundle.manifest),
+                turns[row],
             )
             for row, prediction in enumerate(predictions)
         ]

@@ -25,8 +25,9 @@ from service.images.parsing import parse
 from service.images.reading import read_frames, sniff
 from service.images.tags import uid_of
 from service.manifest import Kind
+from service.orientation import plane_of, turn_code
 from service.preprocessing import prepare
-from service.types import Frame, Grey8, Item, PreprocessingSpec
+from service.types import Frame, Item, PreprocessingSpec
 
 _AHEAD, _THREADS = 8, 4  # files fetched before their turn, and at once: a store answers late, and a disk may, too
 _NICE = 10  # an engine's threads wait for each other: it goes first where they share cores, and idles where it must
@@ -49,6 +50,8 @@ COLUMNS = pa.schema(
         ("problem", pa.string()),
         ("detail", pa.string()),
         ("region", pa.list_(pa.float32(), 4)),
+        ("unseen", pa.float32()),
+        ("plane", pa.string()),
     ]
 )
 
@@ -81,7 +84,7 @@ class _Row:
     """A frame, or the reason why there is none."""
 
     values: dict[str, object]
-    pixels: Grey8 | None = None
+    item: Item | None = None
 
 
 def read_shards(places: dict[str, NDArray[np.int64]], reading: Reading) -> Iterator[Table]:
@@ -92,8 +95,9 @@ def read_shards(places: dict[str, NDArray[np.int64]], reading: Reading) -> Itera
         reading: see there.
 
     Yields:
-        Tables of `COLUMNS` and `pixels`, uint8 `[size, size]` as bytes of one length (zeros in failed rows), of
-        `reading.batch` rows, the last of a shard of fewer. What is wrong with an entry is a row with `problem`.
+        Tables of `reading.batch` rows, the last of a shard of fewer: `COLUMNS`, `pixels`, uint8 `[size, size]` as bytes
+        of one length (zeros in failed rows), and `turn`, how they were turned (`service.orientation.turn_code`). What
+        is wrong with an entry is a row with `problem`.
     """
     os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     for shard in reading.shards[places["id"]].tolist():
@@ -116,10 +120,10 @@ def _rows_of_shard(shard: int, reading: Reading) -> Iterator[_Row]:
         for row in _rows_of_entry(contents, reading):
             if last is not None:
                 yield last
-            last = _Row({**common, "number": number, "rows_of_entry": 0, **row.values}, row.pixels)
+            last = _Row({**common, "number": number, "rows_of_entry": 0, **row.values}, row.item)
             number += 1
         if last is not None:
-            yield _Row({**last.values, "rows_of_entry": number}, last.pixels)
+            yield _Row({**last.values, "rows_of_entry": number}, last.item)
 
 
 def _fetched(source: Source, keys: list[str]) -> Iterator[Iterable[bytes | Exception]]:
@@ -182,8 +186,10 @@ def _answerable(number: int, frame: Frame, item: Item, values: dict[str, object]
             "frame": number,
             "warnings": [*frame.warnings, *kind_warnings(frame, kind)],
             "region": [region.x, region.y, region.width, region.height],
+            "unseen": item.unseen,
+            "plane": plane_of(frame.orientation),
         },
-        item.pixels,
+        item,
     )
 
 
@@ -202,8 +208,10 @@ def _table(rows: list[_Row], size: int) -> Table:
     }
     pixels = np.zeros((len(rows), size, size), np.uint8)
     for place, row in enumerate(rows):
-        if row.pixels is not None:
-            pixels[place] = row.pixels
+        if row.item is not None:
+            pixels[place] = row.item.pixels
     one = pa.binary(size * size)
+    turns = [0 if row.item is None else turn_code(row.item.turn) for row in rows]
+    columns["turn"] = pa.array(turns, pa.uint8())
     columns["pixels"] = pa.FixedSizeBinaryArray.from_buffers(one, len(rows), [None, pa.py_buffer(pixels)])
     return pa.table(columns)

@@ -25,6 +25,7 @@ from service.deidentify import deidentify
 from service.dicom_results.instance import RESEARCH
 from service.dicom_results.results import make_results
 from service.images.tags import uid_of
+from service.orientation import plane_of
 from service.registry import Costs, Model
 from service.scheduling import JOB, EngineThread, Lane, Waiting
 from service.series.reading import Series, read_series
@@ -111,6 +112,8 @@ class SeriesExplainer:
                 "frame": one.number,
                 "warnings": [*one.frame.warnings, *kind_warnings(one.frame, self._reading.kind), *notes],
                 "region": [region.x, region.y, region.width, region.height],
+                "unseen": found.unseen,
+                "plane": plane_of(one.orientation),
             }
             yield values, Answer(found.prediction, found.saliency)
 

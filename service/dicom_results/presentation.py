@@ -104,9 +104,10 @@ def _windows(gradings: list[Grading], slices: tuple[Slice, ...]) -> list[Softcop
     """One window for all slices, in the unit after rescaling; None where lookup tables take its place."""
     from highdicom.pr import SoftcopyVOILUTTransformation
 
-    if any(grading.voi or grading.modality for grading in gradings):
+    displays = [grading.display for grading in gradings if grading.display]
+    if any(grading.modality for grading in gradings) or any(display.table for display in displays):
         return None
-    found = [(grading.window.centre, grading.window.width) for grading in gradings if grading.window]
+    found = [(display.window.centre, display.window.width) for display in displays if display.window]
     centre, width = np.median(found, axis=0) if found else _span(gradings[0], slices)
     centre, width = map(float, decimals((centre, max(width, 1.0))))
     return [SoftcopyVOILUTTransformation(centre, width)]

@@ -8,7 +8,7 @@ they ask into common batches, so that no method knows of batching, scheduling, d
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Literal, Protocol
 
@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from service.errors import DeadlineTooShort
-from service.types import Attribution, Float, Grey8, Outputs, Target
+from service.orientation import turned_back
+from service.types import UPRIGHT, Attribution, Float, Grey8, Outputs, Target, Turn
 from service.validation import Strict
 
 Baseline = Literal["blur", "mean", "black"]
@@ -45,11 +46,19 @@ DEFAULTS = Options()
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One image to be explained: prepared pixels uint8 `[H, W]`, its outputs (without the axis N), and the targets."""
+    """One image to be explained.
+
+    Attributes:
+        image: prepared pixels uint8 `[H, W]`.
+        outputs: of the model, without the axis N.
+        targets: what is explained.
+        turn: from the source's orientation to that of the image.
+    """
 
     image: Grey8
     outputs: Outputs
     targets: tuple[Target, ...]
+    turn: Turn = UPRIGHT
 
     def scores(self, logits: Float) -> Float:
         """What the targets are of logits `[..., K]`: float32 `[..., T]`."""
@@ -182,7 +191,7 @@ def run_together(
         progress: told the share of the budget spent, 0..1; it may raise to give up.
 
     Returns:
-        For each question, one attribution for each target, in order.
+        For each question, one attribution for each target, in order, its maps in the orientation of the source.
 
     Raises:
         DeadlineTooShort: the deadline passed before a method had anything to return.
@@ -218,7 +227,21 @@ def run_together(
             count = _length(ask)
             advance(number, explaining, joined[start : start + count])
             start += count
-    return [done[number] for number in range(len(questions))]
+    return [
+        [_in_source(attribution, question.turn) for attribution in done[number]]
+        for number, question in enumerate(questions)
+    ]
+
+
+def _in_source(attribution: Attribution, turn: Turn) -> Attribution:
+    if turn == UPRIGHT:
+        return attribution
+    values, interval = attribution.values, attribution.interval
+    return replace(
+        attribution,
+        values=turned_back(values, turn),
+        interval=None if interval is None else turned_back(interval, turn),
+    )
 
 
 def _planned(method: Method, questions: Sequence[Question], terms: Terms) -> int:

@@ -10,13 +10,13 @@ from pydicom.uid import UID
 
 from service.errors import CorruptImage
 from service.images.codecs import FILE_ERRORS, count_frames, stored_frames
-from service.images.grading import functional_group, grade, read_grading, without_gaps
+from service.images.grading import grade, padded, read_grading, without_gaps
+from service.images.grid import read_grid
 from service.images.layout import GREY, Layout, read_layout
 from service.images.palette import rgb_of
 from service.images.parsing import parse
 from service.images.pixels import Budget, check_size, flat_note, grey_of
 from service.images.syntaxes import require_decoder
-from service.images.tags import numbers
 from service.types import Frame
 
 _LOSSY = "lossy compressed source"
@@ -63,9 +63,9 @@ def looks_like_dicom(content: bytes) -> bool:
 def read_dicom(content: bytes, name: str, budget: Budget | None = None) -> list[Frame]:
     """Decode every frame of an instance.
 
-    With a VOI LUT or window, pixels are float32 0..255, clipped to it. Without one, unsigned 8-bit values come as
-    uint8 and others as float32 in modality units (negated for MONOCHROME1). Padding takes the darkest value, and
-    so does what is no number.
+    Pixels are modality values: unsigned 8-bit ones without a rescale come as uint8 (255 minus the value for
+    MONOCHROME1), others as float32 (negated for MONOCHROME1). VOI LUT and window are in the frame's `display`. What is
+    no number takes the darkest value.
 
     Args:
         content: the whole file, with or without preamble and file meta information.
@@ -134,17 +134,33 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
     frames: list[Frame] = []
     for index, stored in enumerate(stored_frames(ds, described.layout)):
         frame_name = name if described.frames == 1 else f"{name}#{index + 1}"
+        padding, display = None, None
         if described.photometric in GREY:
             if stored.ndim != 2:  # several samples a pixel
                 raise CorruptImage("the DICOM pixel data do not fit the photometric interpretation")
             grading = read_grading(ds, index)
             pixels, gaps = without_gaps(grade(stored, grading))
+            padding, display = padded(stored, grading), grading.display
             colour, notes = 0.0, described.notes + grading.notes + gaps
         else:
             pixels, colour = grey_of(rgb_of(stored, ds, described.photometric, described.bits))
             notes = described.notes
-        notes += flat_note(pixels)
-        frames.append(Frame(frame_name, pixels, colour, described.modality, notes, _spacing(ds, index)))
+        notes += flat_note(pixels if padding is None else pixels[~padding])
+        grid = read_grid(ds, index)
+        frames.append(
+            Frame(
+                name=frame_name,
+                pixels=pixels,
+                colour=colour,
+                modality=described.modality,
+                warnings=notes,
+                spacing=grid.spacing,
+                aspect=grid.aspect,
+                orientation=grid.orientation,
+                padding=padding,
+                display=display,
+            )
+        )
     return frames
 
 
@@ -152,13 +168,3 @@ def _modality(ds: Dataset) -> str | None:
     """Modality (0008,0060), where it is a code string and not something else typed into that field."""
     value = ds.get("Modality")
     return value if isinstance(value, str) and re.fullmatch(r"[A-Z0-9_]{1,16}", value) else None
-
-
-def _spacing(ds: Dataset, index: int) -> tuple[float, float] | None:
-    """Pixel Spacing (0028,0030) of a frame, where it is one."""
-    try:
-        measures = functional_group(ds, index, "PixelMeasuresSequence")
-    except FILE_ERRORS:  # a sequence by its tag, and something else by its VR
-        measures = ds
-    found = numbers(measures, "PixelSpacing", 2)
-    return (found[0], found[1]) if found is not None and min(found) > 0 else None

@@ -15,10 +15,9 @@ from service.images.codecs import FILE_ERRORS
 from service.images.layout import photometric_of
 from service.types import Float, Grey8
 
-_BAD_WINDOW = "the VOI window in the header is not usable; full range used"
+_BAD_WINDOW = "the VOI window in the header is not usable; the picture is shown with its full range"
 _GAPS = "pixels without a finite value; shown as the darkest"
 _PADDINGS = ("Pixel", "FloatPixel", "DoubleFloatPixel")
-_NO_WINDOW = "no VOI window in the header; full range used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +42,36 @@ class LookupTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Grading:
-    """How the stored values of one frame become display values: Modality LUT or rescale, then VOI LUT or window.
+class VoiDisplay:
+    """How people see the pixels of a frame: VOI LUT, or else window, of values that MONOCHROME1 has inverted."""
 
-    `padding` is an inclusive range of stored values, `bits` is Bits Stored, `inverted` is MONOCHROME1.
+    window: Window | None
+    table: LookupTable | None
+    inverted: bool
+
+    def __call__(self, pixels: Grey8 | Float) -> Float:
+        """Map pixels as `grade` gives them, `[H, W]`, to float32 0..255, larger is brighter."""
+        values = invert(pixels) if self.inverted else pixels
+        if self.table is not None:
+            shown = look_up(values, self.table) * np.float32(255.0 / ((1 << self.table.bits) - 1))
+        else:
+            assert self.window is not None  # noqa: S101 - one of both, as `Grading.display` makes it
+            shown = apply_window(values, self.window)
+        return np.float32(255) - shown if self.inverted else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """What the header says of the stored values of one frame.
+
+    Attributes:
+        bits: Bits Stored (0028,0101).
+        inverted: MONOCHROME1.
+        padding: inclusive range of stored values that lie outside of the picture, or None.
+        rescale: slope and intercept, or None.
+        modality: Modality LUT, which stands before the rescale, or None.
+        display: VOI LUT or window, or None.
+        notes: what could not be used.
     """
 
     bits: int
@@ -54,8 +79,7 @@ class Grading:
     padding: tuple[float, float] | None
     rescale: tuple[float, float] | None
     modality: LookupTable | None
-    voi: LookupTable | None
-    window: Window | None
+    display: VoiDisplay | None
     notes: tuple[str, ...]
 
 
@@ -88,9 +112,8 @@ def read_grading(ds: Dataset, index: int) -> Grading:
     except FILE_ERRORS:
         raise CorruptImage("a lookup table or pixel description of the DICOM header is damaged") from None
     window = None if voi_table else _window(voi, notes)
-    if voi_table is None and window is None and bits > 8 and not notes:
-        notes.append(_NO_WINDOW)
-    return Grading(bits, inverted, padding, rescale, modality_table, voi_table, window, tuple(notes))
+    display = None if voi_table is None and window is None else VoiDisplay(window, voi_table, inverted)
+    return Grading(bits, inverted, padding, rescale, modality_table, display, tuple(notes))
 
 
 def functional_group(ds: Dataset, index: int, keyword: str) -> Dataset:
@@ -193,50 +216,52 @@ def _padding(ds: Dataset) -> tuple[float, float] | None:
 
 
 def grade(stored: NDArray[Any], grading: Grading) -> Grey8 | Float:
-    """Bring stored values to display values.
+    """Bring stored values to modality values (PS3.3 C.11.1).
 
     Args:
         stored: `[H, W]`, as decoded.
-        grading: the frame's transforms.
+        grading: what the header says of them.
 
     Returns:
-        `[H, W]`, larger is brighter: float32 0..255 with a VOI LUT or window; else uint8 for plain unsigned 8-bit
-        values, float32 in modality units for others (negated for MONOCHROME1). Padding takes the darkest value.
+        `[H, W]`, larger is brighter: uint8 for unsigned 8-bit values without rescale or LUT, else float32 in modality
+        units. Those of MONOCHROME1 are inverted, see `invert`.
     """
     values: NDArray[Any] = stored
-    shown: Grey8 | Float
     if grading.modality is not None:
         values = look_up(stored, grading.modality)
     elif grading.rescale is not None:
         values = stored.astype(np.float64)
         values *= grading.rescale[0]
         values += grading.rescale[1]
-    if grading.voi is not None:
-        shown = look_up(values, grading.voi)
-        shown *= np.float32(255.0 / ((1 << grading.voi.bits) - 1))
-    elif grading.window is not None:
-        shown = apply_window(values, grading.window)
-    else:
-        eight_bits = values.dtype == np.uint8 and grading.bits == 8
-        with np.errstate(over="ignore"):  # what is beyond float32 is found by `without_gaps`
-            shown = values.astype(np.uint8) if eight_bits else values.astype(np.float32)
-    if grading.inverted:
-        ranged = grading.voi is not None or grading.window is not None or shown.dtype == np.uint8
-        shown = (255 if ranged else 0) - shown
-    return _darken_padding(shown, stored, grading.padding)
+    eight_bits = values.dtype == np.uint8 and grading.bits == 8
+    with np.errstate(over="ignore"):  # what is beyond float32 is found by `without_gaps`
+        pixels: Grey8 | Float = values.astype(np.uint8) if eight_bits else values.astype(np.float32)
+    return invert(pixels) if grading.inverted else pixels
 
 
-def _darken_padding(shown: Grey8 | Float, stored: NDArray[Any], padding: tuple[float, float] | None) -> Grey8 | Float:
-    if padding is None:
-        return shown
-    padded = (stored >= padding[0]) & (stored <= padding[1])
-    if padded.any() and not padded.all():
-        shown[padded] = shown[~padded].min()
-    return shown
+def invert(pixels: Grey8 | Float) -> Grey8 | Float:
+    """Reverse the order of values `[H, W]`: 255 minus uint8, float32 negated. Twice is the identity."""
+    return 255 - pixels if pixels.dtype == np.uint8 else -pixels
+
+
+def padded(stored: NDArray[Any], grading: Grading) -> NDArray[np.bool_] | None:
+    """Find the pixels that lie outside of the picture (PS3.3 C.7.5.1.1.2).
+
+    Args:
+        stored: `[H, W]`, as decoded.
+        grading: what the header says of them.
+
+    Returns:
+        bool `[H, W]`; None where there are none, or nothing else.
+    """
+    if grading.padding is None:
+        return None
+    found = (stored >= grading.padding[0]) & (stored <= grading.padding[1])
+    return found if found.any() and not found.all() else None
 
 
 def without_gaps(shown: Grey8 | Float) -> tuple[Grey8 | Float, tuple[str, ...]]:
-    """Let pixels that are not finite take the darkest value, and note it: one of them would leave no contrast.
+    """Let pixels that are not finite take the darkest value, and note it.
 
     Args:
         shown: uint8 or float32 `[H, W]`, as `grade` gives it; of Float Pixel Data (7FE0,0008) or of a large rescale

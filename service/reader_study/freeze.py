@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,13 +13,14 @@ from service.bundle import MANIFEST, sha256
 from service.composing import JobHandle, Wish
 from service.errors import InvalidParameter, UnreadableImage
 from service.explainers import find_method
+from service.frames import quantised
 from service.images.reading import read_frames
 from service.manifest import Manifest
 from service.pipeline import Pipeline
 from service.reader_study.cases import ListedCase, list_sha256
 from service.reader_study.codes import lock_of, new_code
 from service.reader_study.design import Design, PlannedCase, case_codes, schedule
-from service.reader_study.pixels import PackedPixels, pack, unpack
+from service.reader_study.pixels import PackedPixels, pack
 from service.reader_study.plan import FrozenCase, StudyClass, StudyModel, StudyPlan
 from service.reader_study.store import Study, StudyStore
 from service.schemas import ImageAnswer, ImageFailure
@@ -133,12 +134,14 @@ def _cropped(frame: Frame, case: ListedCase) -> Frame:
     x, y, width, height = case.region
     if y + height > frame.pixels.shape[0] or x + width > frame.pixels.shape[1]:
         raise InvalidParameter(f"cases.csv, line {case.line}: region must lie in the image")
-    return Frame(frame.name, frame.pixels[y : y + height, x : x + width], frame.colour, frame.modality)
+    part = np.s_[y : y + height, x : x + width]
+    padding = None if frame.padding is None else frame.padding[part]
+    return replace(frame, pixels=frame.pixels[part], padding=padding)
 
 
 def _png(frame: Frame) -> bytes:
     """The part of an image that the model is to see; 16 bits where the source has more than 8."""
-    pixels = frame.pixels if frame.pixels.dtype == np.uint8 else unpack(pack(frame))
+    pixels, _, _ = quantised(frame.pixels)
     done, content = cv2.imencode(".png", pixels)
     if not done:
         raise RuntimeError("PNG encoding failed")

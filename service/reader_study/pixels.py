@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.frames import quantised, window
+from service.frames import quantised
+from service.rendering import window
 from service.types import Frame
 
 
@@ -43,7 +44,7 @@ def pack(frame: Frame) -> PackedPixels:
     8-bit pixels stay as they are; others become 16 bits (`service.frames.quantised`), which loses nothing of what a
     scanner stores, and are shown between their percentiles 0.5 and 99.5, as in overlays.
     """
-    stored, slope, intercept = quantised(frame.pixels)
+    stored, slope, intercept = quantised(frame.shown())
     height, width = stored.shape
     layout = PixelLayout(
         width=width,
@@ -51,7 +52,7 @@ def pack(frame: Frame) -> PackedPixels:
         bits=8 * stored.itemsize,
         slope=slope,
         intercept=intercept,
-        window=window(frame.pixels),
+        window=window(frame),
     )
     return PackedPixels(layout, zlib.compress(np.ascontiguousarray(stored).tobytes(), 6))
 

@@ -18,11 +18,13 @@ class SlicePrediction:
         prediction: of this slice alone.
         region: what of the frame the model saw.
         saliency: of the target that the series' answer is about.
+        unseen: share of the frame's pixels that the model did not see, 0..1.
     """
 
     prediction: Prediction
     region: Region
     saliency: Attribution
+    unseen: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,25 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from service.types import Orientation
+
 T = TypeVar("T")
 Position = tuple[float, float, float]
-Orientation = tuple[float, float, float, float, float, float]
 
-_UNIT = 0.02  # how far direction cosines may be from unit length, and from a right angle
 _SAME_DIRECTION = 0.99  # cosine, 8 degrees: what still counts as the same orientation
 _UNEVEN = 0.05  # share of the median distance by which distances of neighbours may differ
-
-
-def usable_orientation(values: tuple[float, ...] | None) -> Orientation | None:
-    """Direction cosines of rows and columns, brought to unit length; None where they are not such."""
-    if values is None:
-        return None
-    row, column = np.array(values[:3]), np.array(values[3:])
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if max(abs(length - 1) for length in lengths) > _UNIT or abs(row @ column) > _UNIT:
-        return None
-    a, b, c, d, e, f = (float(value) for value in (*row / lengths[0], *column / lengths[1]))
-    return a, b, c, d, e, f
 
 
 def same_orientation(orientations: Sequence[Orientation]) -> list[bool] | None:

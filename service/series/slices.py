@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from service.images.codecs import FILE_ERRORS
 from service.images.grading import functional_group
 from service.images.tags import integer, items, numbers, text, texts, uid_of
-from service.series.geometry import Orientation, Position, usable_orientation
-from service.types import Frame
+from service.series.geometry import Position
+from service.types import Frame, Orientation
 
 _SCOUT = frozenset(("LOCALIZER", "SCOUT"))
 # Anatomic Region (0008,2218) as Body Part Examined writes it (PS3.16 annex L): SNOMED CT, and the codes before it
@@ -39,8 +39,8 @@ class Slice:
         number: frame number, from 1.
         frame: decoded; its name is empty, or `#` and the frame number.
         position: Image Position (Patient) (0020,0032), mm; None where the header gives none that can be used.
-        orientation: Image Orientation (Patient) (0020,0037), direction cosines of the rows, then of the columns.
-        spacing: Pixel Spacing (0028,0030): between rows, between columns, mm.
+        orientation: of the frame.
+        spacing: of the frame.
         thickness: Slice Thickness (0018,0050), mm.
     """
 
@@ -81,15 +81,14 @@ def slices_of(header: Dataset, frames: Sequence[Frame]) -> list[Slice]:
 def _slice(header: Dataset, index: int, frame: Frame) -> Slice:
     measures = _macro(header, index, "PixelMeasuresSequence")
     position = numbers(_macro(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
-    orientation = numbers(_macro(header, index, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
-    spacing, thickness = numbers(measures, "PixelSpacing", 2), numbers(measures, "SliceThickness", 1)
+    thickness = numbers(measures, "SliceThickness", 1)
     return Slice(
         header=header,
         number=index + 1,
         frame=frame,
         position=None if position is None else (position[0], position[1], position[2]),
-        orientation=usable_orientation(orientation),
-        spacing=(spacing[0], spacing[1]) if spacing is not None and min(spacing) > 0 else None,
+        orientation=frame.orientation,
+        spacing=frame.spacing,
         thickness=thickness[0] if thickness is not None and thickness[0] > 0 else None,
     )
 

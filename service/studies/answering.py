@@ -25,7 +25,7 @@ from service.observability import BATCH_IMAGES, EVALUATIONS, IMAGES, QUEUE_SECON
 from service.observability.drift import observe_prediction
 from service.observability.stages import observe_stages, stage
 from service.prediction import energy, predict
-from service.preprocessing import prepare
+from service.preprocessing import prepare_series
 from service.registry import Model, Registry
 from service.rendering import on_frame
 from service.scheduling import Waiting
@@ -177,7 +177,7 @@ def answer_series(
     start = perf_counter()
     manifest = model.bundle.manifest
     method = find_method(wish.method or manifest.default_explanation, manifest)
-    items = [prepare(one.frame, manifest.preprocessing) for one in series.slices]
+    items = prepare_series([one.frame for one in series.slices], manifest.preprocessing)
     slow = 0.0 if method.budget == 0 else 1.0  # the share of the work that explaining is
     outputs: list[Outputs] = []
     prepared, before_all = perf_counter(), view.waited
@@ -203,7 +203,7 @@ def answer_series(
         for found, item, one in zip(saliency, items, series.slices, strict=True)
     ]
     slices = tuple(
-        SlicePrediction(predict(each.logits, manifest), item.region, found)
+        SlicePrediction(predict(each.logits, manifest), item.region, found, item.unseen)
         for each, item, found in zip(outputs, items, saliency, strict=True)
     )
     for each, one in zip(outputs, slices, strict=True):
@@ -245,4 +245,4 @@ def explained_label(pooled: Pooled, manifest: Manifest) -> str:
 
 
 def _questions(items: Sequence[Item], outputs: Sequence[Outputs], target: Target) -> list[Question]:
-    return [Question(item.pixels, each, (target,)) for item, each in zip(items, outputs, strict=True)]
+    return [Question(item.pixels, each, (target,), item.turn) for item, each in zip(items, outputs, strict=True)]

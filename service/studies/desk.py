@@ -21,6 +21,7 @@ from service.dicomweb.client import fetch_series, store_instances
 from service.dicomweb.multipart import Limits
 from service.instance_file import InstanceFile
 from service.observability import hashed_uid
+from service.orientation import plane_of
 from service.pipeline import Pipeline
 from service.room import Share
 from service.schemas import FindingAnswer, ModelName
@@ -223,6 +224,7 @@ def _series_result(result: SeriesResult) -> SeriesResultAnswer:
         study=series.study,
         series=series.series,
         modality=series.modality,
+        plane=plane_of(series.slices[0].orientation) if series.slices else None,
         slices=len(series.slices),
         answers=[_model_answer(*both) for both in zip(result.answers, result.results, strict=True)],
         mismatches=[
@@ -272,6 +274,7 @@ def _slices(series: Series, answer: SeriesAnswer) -> list[SliceAnswer]:
                 for one in found.prediction.findings
             },
             region=(found.region.x, found.region.y, found.region.width, found.region.height),
+            unseen=found.unseen,
             explanation=explanation_answer(found.saliency, answer.manifest, None),
         )
         for place, found in zip(series.slices, answer.slices, strict=True)

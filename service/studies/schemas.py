@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from service.dicom_results.options import Kind
 from service.dicomweb.client import UID_LENGTH, UID_PATTERN
 from service.schemas import RESEARCH_NOTICE, ExplanationAnswer, FindingAnswer, ModelName, Problem
+from service.types import Plane
 from service.validation import Strict
 
 
@@ -25,7 +26,7 @@ class LeftOutAnswer(_Answer):
 
 
 class SliceAnswer(_Answer):
-    """One slice. `region` is x, y, width, height in its pixels: what the cells of the map cover."""
+    """One slice. `region` is x, y, width, height in its pixels: what the model saw, and the cells of the map cover."""
 
     sop_instance: str
     frame: int = Field(ge=1)
@@ -33,6 +34,7 @@ class SliceAnswer(_Answer):
     probabilities: dict[str, float]
     findings: dict[str, FindingAnswer]
     region: tuple[float, float, float, float]
+    unseen: float | None = Field(default=None, ge=0, le=1, description="share of its pixels that the model did not see")
     explanation: ExplanationAnswer
 
 
@@ -80,6 +82,7 @@ class SeriesResultAnswer(_Answer):
     study: str
     series: str
     modality: str
+    plane: Plane | None = Field(default=None, description="of its slices; null where the header does not say")
     slices: int
     answers: list[ModelAnswer]
     mismatches: list[MismatchAnswer]

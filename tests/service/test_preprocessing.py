@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from service.field_of_view import registration_fill
 from service.preprocessing import (
     _counted,
     _percentiles,
     prepare,
     prepare_mask,
-    registration_fill,
 )
 from service.rendering import on_frame
 from service.types import Frame, PreprocessingSpec
@@ -63,8 +63,9 @@ def test_scale_and_offset_of_the_grey_values_do_not_matter(gain, offset):
 
 
 def test_the_white_triangles_of_oct_become_black_and_do_not_change_the_window():
-    scan = np.random.default_rng(0).integers(10, 90, (300, 400), np.uint8)
-    scan[140:160] = 200
+    rng = np.random.default_rng(0)
+    scan = rng.integers(10, 90, (300, 400), np.uint8)
+    scan[140:160] = rng.integers(120, 200, (20, 400), np.uint8)
     plain = prepare(Frame("a", scan), SCAN).pixels
     with_fill = scan.copy()
     cv2.fillPoly(with_fill, [np.array([[200, 0], [399, 0], [399, 60]])], 255)
@@ -97,7 +98,7 @@ def test_a_mask_lands_where_its_lesion_lands():
     mask = np.zeros_like(image)
     cv2.circle(mask, (170, 160), 12, 1, -1)
     item = prepare(Frame("a", image), HEAD)
-    placed = prepare_mask(mask, item.region, 224) > 127
+    placed = prepare_mask(mask, item) > 127
     bright = item.pixels > 200
     assert (placed & bright).sum() / (placed | bright).sum() > 0.85
 

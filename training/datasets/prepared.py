@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from service.preprocessing import prepare, prepare_mask
-from service.types import Frame, Grey8, PreprocessingSpec, Region
+from service.types import Frame, Grey8, PreprocessingSpec
 from training.config import TrainConfig
 from training.datasets import read_dataset
 from training.datasets.record import DatasetError, Record
@@ -77,17 +77,12 @@ def _fill(path: Path, records: Sequence[Record], spec: PreprocessingSpec) -> Non
     shape = (len(records), 2, spec.size, spec.size)
     stack = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
     for row, record in enumerate(tqdm(records, desc="preparing", unit="image", leave=False)):
-        image, region = _prepared_image(record, spec)
-        stack[row, 0] = image
-        stack[row, 1] = 0 if record.load_mask is None else prepare_mask(record.load_mask(), region, spec.size)
+        item = prepare(Frame(record.id, record.load_image()), spec)
+        stack[row, 0] = item.pixels
+        stack[row, 1] = 0 if record.load_mask is None else prepare_mask(record.load_mask(), item)
     stack.flush()
     del stack
     partial.replace(path)
-
-
-def _prepared_image(record: Record, spec: PreprocessingSpec) -> tuple[Grey8, Region]:
-    item = prepare(Frame(record.id, record.load_image()), spec)
-    return item.pixels, item.region
 
 
 def prepare_part(config: TrainConfig, data: Path, part: Part, cache: Path) -> Prepared:

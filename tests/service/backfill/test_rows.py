@@ -179,10 +179,10 @@ def failing_on(monkeypatch, error: Exception, mean: float | None) -> None:
     """Explaining fails where an image of about this brightness is in the batch; None: always."""
     real = Explainer._explain
 
-    def explain(self, images):
+    def explain(self, images, turns):
         if mean is None or any(abs(image.mean() - mean) < 1 for image in images):
             raise error
-        return real(self, images)
+        return real(self, images, turns)
 
     monkeypatch.setattr(Explainer, "_explain", explain)
 

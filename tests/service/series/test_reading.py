@@ -348,10 +348,11 @@ def test_every_photometric_interpretation_shows_the_same(photometric: str) -> No
         assert np.abs(pixels - image).max() <= 1
 
 
-def test_the_window_of_the_header_is_applied() -> None:
-    found = read(classic_mr([image.astype(np.int16) for image in IMAGES], window=(60, 41)))
-    top, bottom = found.slices[0].frame.pixels[0, 0], found.slices[0].frame.pixels[-1, -1]
-    assert (top, bottom) == (0, 255)
+def test_the_window_of_the_header_is_for_people_and_not_for_the_model() -> None:
+    images = [image.astype(np.int16) for image in IMAGES]
+    frame = read(classic_mr(images, window=(60, 41))).slices[0].frame
+    assert (frame.shown()[0, 0], frame.shown()[-1, -1]) == (0, 255)
+    assert np.array_equal(frame.pixels, read(classic_mr(images)).slices[0].frame.pixels)
 
 
 # Wrong tags

@@ -292,7 +292,8 @@ def test_a_series_of_an_archive_is_accepted_and_one_of_another_address_is_not(cl
 
 
 def test_the_settings_say_how_objects_are_made(open_client):
-    contents = [saved(ds) for ds in classic_mr(slices())]
+    brighter_to_the_right = np.tile(np.linspace(0, 250, SIDE + 8).astype(np.uint8), (SIDE, 1))
+    contents = [saved(ds) for ds in classic_mr([brighter_to_the_right + number for number in range(3)])]
     query, accept = "?model=bright&target=bright&results=segmentation", 'multipart/related; type="application/dicom"'
     marked = []
     for share in (0.5, 0.05):
