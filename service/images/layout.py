@@ -103,7 +103,7 @@ def read_layout(ds: Dataset, syntax: UID) -> Layout:
         high, signed = stored - 1, False
     else:
         allocated, stored, high = _bits(ds, lacks, encoded=encoded)
-        signed = _choice(ds, "PixelRepresentation", lacks) == 1 and photometric in GREY and stored > 1
+        signed = _choice(ds, "PixelRepresentation", lacks) == 1 and photometric not in COLOUR and stored > 1
     raw = not encoded or syntax in NATIVE_FRAMES
     if raw and not (1 <= allocated <= _WIDEST_PACKED or allocated in (32, 64)):
         raise _unsupported("BitsAllocated")

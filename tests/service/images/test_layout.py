@@ -16,6 +16,7 @@ from pydicom.encaps import encapsulate
 
 from service import errors
 from service.images import decoder_process
+from service.images.layout import read_layout
 from service.images.reading import read_frames
 from service.images.syntaxes import DEFLATED_FRAMES
 from tests.dicom_writers import encoded
@@ -203,6 +204,13 @@ def test_colour_in_other_letters(name: str) -> None:
     found = read_one(changed(ds, PhotometricInterpretation=name))
     np.testing.assert_array_equal(found.pixels, expected.pixels)
     assert found.colour == expected.colour > 0
+
+
+@pytest.mark.parametrize(("photometric", "signed"), [("PALETTE COLOR", True), ("MONOCHROME1", True), ("RGB", False)])
+def test_a_sign_has_no_meaning_in_colour(photometric: str, signed: bool) -> None:
+    stored = np.dstack([GREY] * 3) if photometric == "RGB" else GREY
+    ds = changed(instance(stored, photometric), PixelRepresentation=1)
+    assert read_layout(ds, uid.ExplicitVRLittleEndian).signed == signed
 
 
 def test_photometric_interpretation_may_be_missing_for_one_sample() -> None:
