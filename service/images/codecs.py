@@ -1,4 +1,4 @@
-"""Pixel data of DICOM instances, frame by frame, with one fixed decoder for each transfer syntax."""
+"""Pixel data of DICOM instances, frame by frame."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.pixels.decoders.base import get_decoder
 
-from service.errors import CorruptImage, SlowImage, UnsupportedTransferSyntax
+from service.errors import CorruptImage, SlowImage
 from service.images import decoder_process
-from service.images.codestreams import check_codestreams, encoded_frames
+from service.images.codestreams import ends_early
+from service.images.decoding import decode_frame
+from service.images.fragments import encoded_frames, find_frames
+from service.images.layout import Layout
+from service.images.native import layout_there, native_frames
 from service.images.patience import Patience
+from service.images.samples import Samples, stored_values
+from service.images.syntaxes import CODESTREAMS, ENCAPSULATED, name_of
 
 # What pydicom and the decoders raise on damaged files: they unpack, index and convert untrusted bytes. Only calls
 # into them are guarded with this, never our own arithmetic.
@@ -40,96 +43,77 @@ FILE_ERRORS = (
     BytesLengthException,
 )
 
-_APART = "in a process of its own"
-for _syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1, uid.RLELossless, *decoder_process.OPENJPEG_SYNTAXES):
-    get_decoder(_syntax).add_plugin(_APART, ("service.images.decoder_process", "_decode_frame"))
-
-# One decoder each and no fall-back to another, so that a file reads the same wherever the service runs.
-_PLUGINS = {
-    uid.JPEGBaseline8Bit: "pillow",
-    uid.JPEGExtended12Bit: "pillow",
-    uid.JPEGLossless: _APART,
-    uid.JPEGLosslessSV1: _APART,
-    **dict.fromkeys(decoder_process.OPENJPEG_SYNTAXES, _APART),
-    uid.JPEGLSLossless: "pyjpegls",
-    uid.JPEGLSNearLossless: "pyjpegls",
-    uid.RLELossless: "pydicom",  # the Rust decoder panics on damaged data, past every `except Exception`
-}
-_LARGE_RLE = 2**20  # bytes of a frame; what is smaller is not worth the way to another process
-
 
 @cache
 def quiet() -> None:
     """Keep what the decoders say out of the log and off standard error: their texts can quote header values."""
-    for name in ("pydicom", "pylibjpeg", "openjpeg", "libjpeg"):
+    for name in ("pydicom", "openjpeg"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def stored_frames(ds: Dataset, syntax: uid.UID, frames: int) -> Iterator[NDArray[Any]]:
+def count_frames(ds: Dataset, layout: Layout) -> int:
+    """Frames that the pixel data hold, at most those that are announced; one that is cut counts where it is the only.
+
+    Args:
+        ds: an instance; may raise any of `FILE_ERRORS`.
+        layout: how its samples are stored.
+
+    Raises:
+        CorruptImage: not even one.
+        SlowImage: in more pieces than any encoder makes.
+    """
+    if layout.syntax in ENCAPSULATED:
+        there = len(find_frames(ds, layout.frames).frames)
+    else:
+        there = layout_there(len(ds[layout.keyword].value), layout).frames
+    if not there:
+        raise CorruptImage("the pixel data are truncated: they end before the first frame does")
+    return there
+
+
+def stored_frames(ds: Dataset, layout: Layout) -> Iterator[NDArray[Any]]:
     """Decode the pixel data, one frame in memory at a time.
 
     Args:
-        ds: an instance with pixel data whose file meta information names `syntax`.
-        syntax: transfer syntax.
-        frames: Number of Frames.
+        ds: an instance with pixel data.
+        layout: how its samples are stored; of the frames that it announces, those that are there are decoded.
 
     Yields:
-        Stored values `[H, W]`, or `[H, W, 3]` RGB; YBR is converted.
+        Stored values `[H, W]` as Bits Stored, High Bit and Pixel Representation say: shifted to the lowest bit, without
+        unused bits, the sign extended. Or of colour uint8 `[H, W, 3]` RGB; YBR is converted, other depths scaled.
 
     Raises:
         CorruptImage: truncated or damaged pixel data, or of another size than the header says.
         SlowImage: a frame, or all of them together, take too long.
-        UnsupportedTransferSyntax: no decoder.
+        UnsupportedTransferSyntax: a kind of compression, sound or not, that there is no decoder for.
     """
-    _require_decoder(syntax)
     try:
-        patience = Patience(frames * int(ds.Rows) * int(ds.Columns))
-        longest = check_codestreams(ds, syntax, frames, patience) if syntax.is_encapsulated else 0
-        for stored in _decoded(ds, syntax, frames, longest):
-            yield stored
+        patience = Patience(layout.rows * layout.columns * layout.frames)
+        found = _encoded(ds, layout, patience) if layout.syntax in ENCAPSULATED else _native(ds, layout)
+        for samples in found:
+            yield stored_values(samples, layout)
             patience.check()
-    except FILE_ERRORS as error:
-        if decoder_process.TOO_LONG in str(error):  # pydicom quotes what its plug-in says
-            raise SlowImage("a compressed frame takes too long to decode") from None
-        raise CorruptImage(f"the pixel data ({syntax.name}) are truncated or damaged") from None
+    except FILE_ERRORS:
+        raise CorruptImage(f"the pixel data ({name_of(layout.syntax)}) are truncated or damaged") from None
 
 
-def _decoded(ds: Dataset, syntax: uid.UID, frames: int, longest: int) -> Iterator[NDArray[Any]]:
-    """Frame by frame; the longest of those that are compressed has so many bytes."""
-    if syntax == uid.JPEGExtended12Bit and int(ds.BitsStored) > 8:
-        return _twelve_bit_jpeg(ds, frames)
-    plugin = _PLUGINS.get(syntax, "")
-    if syntax == uid.RLELossless and longest > _LARGE_RLE:  # of few bytes it makes 64 times as many, or works for none
-        plugin = _APART
-    found = get_decoder(syntax).iter_array(ds, indices=range(frames), decoding_plugin=plugin)
-    return (stored for stored, _ in found)
+def _native(ds: Dataset, layout: Layout) -> Iterator[Samples]:
+    element = ds[layout.keyword]
+    there = layout_there(len(element.value), layout)
+    return native_frames(element.value, there, layout.syntax, element.VR)
 
 
-def _require_decoder(syntax: uid.UID) -> None:
-    if syntax not in uid.AllTransferSyntaxes:
-        raise UnsupportedTransferSyntax("the transfer syntax is private or unknown")
-    native = not syntax.is_encapsulated and not syntax.name.startswith("SMPTE")
-    if native or (syntax in _PLUGINS and _PLUGINS[syntax] in get_decoder(syntax).available_plugins):
-        return
-    raise UnsupportedTransferSyntax(f"no decoder for the transfer syntax {syntax.name}")
-
-
-def _twelve_bit_jpeg(ds: Dataset, frames: int) -> Iterator[NDArray[Any]]:
-    """Grey JPEG Extended of 9 to 12 bits through GDCM, which pydicom's plugin for it refuses."""
-    rows, columns, bits = int(ds.Rows), int(ds.Columns), int(ds.BitsStored)
-    if int(ds.SamplesPerPixel) != 1 or bits > 12:
-        raise UnsupportedTransferSyntax("JPEG Extended with more than 8 bits is read for grey images of up to 12 bits")
-    described = decoder_process.Described(
-        syntax=str(uid.JPEGExtended12Bit),
-        rows=rows,
-        columns=columns,
-        photometric="MONOCHROME2",
-        samples=1,
-        planar=0,
-        allocated=16,
-        stored=bits,
-        signed=int(ds.PixelRepresentation),
-    )
-    for frame in encoded_frames(ds, frames):
-        decoded = decoder_process.decode(frame, described)
-        yield np.frombuffer(decoded, "<i2" if ds.PixelRepresentation else "<u2").reshape(rows, columns)
+def _encoded(ds: Dataset, layout: Layout, patience: Patience) -> Iterator[Samples]:
+    found = find_frames(ds, layout.frames)
+    zeiss = str(ds.get("Manufacturer")).upper().startswith("CARL ZEISS")
+    for frame in encoded_frames(ds, found):
+        patience.check()
+        try:
+            samples = decode_frame(frame, layout, patience, zeiss=zeiss)
+        except FILE_ERRORS as error:
+            if decoder_process.TOO_LONG in str(error):
+                raise SlowImage("a compressed frame takes too long to decode") from None
+            if found.cut or (layout.syntax in CODESTREAMS and ends_early(frame)):
+                raise CorruptImage("the pixel data are truncated: a compressed frame ends early") from None
+            raise
+        yield samples

@@ -1,4 +1,4 @@
-"""The process that `service.images.decoder_process` starts: three decoders, and nothing that they could take down.
+"""The process that `service.images.decoder_process` starts: the decoders, and nothing that they could take down.
 
 It runs by its path, without the rest of the service. A request is the length of a JSON text (4 bytes, big endian), the
 text, the length of a frame (8 bytes), the frame; the answer is the length of the decoded frame (8 bytes) and the frame,

@@ -4,7 +4,7 @@ GDCM aborts, or runs into memory that is not its own, on damaged JPEG data; no `
 the bindings. OpenJPEG takes minutes and gigabytes for some thousand bytes of JPEG 2000 that announce many layers or
 precincts, pydicom's RLE seconds and gigabytes for what runs announce, and no thread can be ended. So a frame is
 decoded by a child process with bounded memory and time, which stays for the next one; where it dies or is ended, the
-frame is damaged, and the service goes on. Also a decoder plug-in of pydicom.
+frame is damaged, and the service goes on.
 """
 
 from __future__ import annotations
@@ -19,30 +19,9 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from pydicom.pixels.decoders.base import DecodeRunner
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    RLELossless,
-)
-
 TOO_LONG = "the decoder takes too long"
-OPENJPEG_SYNTAXES = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
-DECODER_DEPENDENCIES = {
-    **dict.fromkeys((JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit), ("gdcm",)),
-    **dict.fromkeys(OPENJPEG_SYNTAXES, ("openjpeg",)),
-    RLELossless: ("pydicom",),
-}
 _CHILD = Path(__file__).with_name("decoder_child.py")
 _STARTS_WITHIN = 60.0  # seconds
 _PATIENCE = 3.0  # seconds a frame, and one more for so many samples:
@@ -140,13 +119,13 @@ _idle: list[_Child] = []
 _lock = threading.Lock()
 
 
-def decode(frame: bytes, described: Described, patience: float = _PATIENCE) -> bytes:
+def decode(frame: bytes, described: Described, patience: float | None = None) -> bytes:
     """Decode a frame; from any thread.
 
     Args:
         frame: compressed pixel data of one frame.
         described: what it is to be decoded to.
-        patience: seconds that it may take, and one more for 5 million samples.
+        patience: seconds that it may take, and one more for 5 million samples; None for the usual ones.
 
     Returns:
         Samples as the decoder gives them, little endian.
@@ -155,6 +134,7 @@ def decode(frame: bytes, described: Described, patience: float = _PATIENCE) -> b
         RuntimeError: the frame cannot be decoded: the decoder refuses it, dies of it, or takes too long.
     """
     child = _take()
+    patience = _PATIENCE if patience is None else patience
     samples = described.rows * described.columns * described.samples
     try:
         decoded = child.decode(frame, described, patience + samples / _SAMPLES_A_SECOND)
@@ -194,37 +174,3 @@ def end_all() -> None:
         children, _idle[:] = [child for child in _idle if child.owner == os.getpid()], []
     for child in children:
         child.end()
-
-
-def is_available(uid: str) -> bool:
-    """Whether the decoder of a transfer syntax is installed; asked by pydicom."""
-    return uid in DECODER_DEPENDENCIES and find_spec(DECODER_DEPENDENCIES[UID(uid)][0]) is not None
-
-
-def _decode_frame(src: bytes, runner: DecodeRunner) -> bytes:  # pyright: ignore[reportUnusedFunction] - by name
-    """Decode a frame for pydicom, which converts colours and checks the size."""
-    described = Described(
-        syntax=str.__str__(runner.transfer_syntax),
-        rows=runner.rows,
-        columns=runner.columns,
-        photometric=str(runner.photometric_interpretation),
-        samples=runner.samples_per_pixel,
-        planar=runner.planar_configuration if runner.samples_per_pixel > 1 else 0,
-        allocated=runner.bits_allocated,
-        stored=runner.bits_stored,
-        signed=runner.pixel_representation,
-    )
-    decoded = decode(src, described, _PATIENCE)
-    if runner.transfer_syntax in OPENJPEG_SYNTAXES:
-        _say_how_it_is_stored(runner)
-    elif runner.transfer_syntax == RLELossless:
-        runner.set_option("planar_configuration", 1)
-    return decoded
-
-
-def _say_how_it_is_stored(runner: DecodeRunner) -> None:
-    """OpenJPEG gives RGB, and samples as wide as the codestream's precision asks for."""
-    if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
-        runner.set_option("photometric_interpretation", "RGB")
-    precision: int = runner.get_option("j2k_precision", runner.bits_stored)
-    runner.set_option("bits_allocated", next(bits for bits in (8, 16, 32) if precision <= bits))

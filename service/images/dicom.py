@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from service.errors import CorruptImage, UnsupportedFormat
-from service.images.codecs import FILE_ERRORS, stored_frames
+from service.errors import CorruptImage
+from service.images.codecs import FILE_ERRORS, count_frames, stored_frames
 from service.images.contents import content_of
 from service.images.grading import grade, padded, read_grading, without_gaps
 from service.images.grid import read_grid
+from service.images.layout import GREY, Layout, read_layout
 from service.images.palette import rgb_of
 from service.images.parsing import condition_of, parse, require_pixels
 from service.images.pixels import Budget, check_size, flat_note, grey_of
+from service.images.syntaxes import require_decoder
 from service.types import Frame
 
-_GREY = ("MONOCHROME1", "MONOCHROME2")
-_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+_LOSSY = "lossy compressed source"
+_FEWER = "the file holds fewer frames than its header announces; those that are there are used"
 _EXPLICIT_VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
@@ -27,21 +29,27 @@ _EXPLICIT_VRS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What holds for every frame of the instance; `bits` is Bits Stored (0028,0101)."""
+    """What holds for every frame of the instance; `frames` are there, of those that `layout` announces."""
 
-    syntax: UID
-    modality: str | None
-    photometric: str
-    bits: int
-    rows: int
-    columns: int
+    layout: Layout
     frames: int
+    modality: str | None
     notes: tuple[str, ...]
+
+    @property
+    def photometric(self) -> str:
+        """Photometric Interpretation, one of those of `service.images.layout`."""
+        return self.layout.photometric
+
+    @property
+    def bits(self) -> int:
+        """Depth of the decoded samples: Bits Stored (0028,0101); colour comes in 8."""
+        return 8 if self.layout.colour else self.layout.stored
 
     @property
     def pixels(self) -> int:
         """Pixels of all frames together."""
-        return self.rows * self.columns * self.frames
+        return self.layout.rows * self.layout.columns * self.frames
 
 
 def looks_like_dicom(content: bytes) -> bool:
@@ -93,31 +101,24 @@ def describe(ds: Dataset) -> Description:
         CorruptImage: incomplete or contradictory.
         NoPixelData: nothing to show in the instance.
         TooManyPixels: the header announces more than the limits of `service.images.pixels`.
-        UnsupportedFormat: photometric interpretation other than grey, palette, RGB or YBR.
+        UnsupportedFormat: photometric interpretation other than grey, palette, RGB or YBR; bits or samples that no
+            decoder takes.
+        UnsupportedTransferSyntax: no decoder for the pixel data.
     """
     try:
+        syntax = UID(str(ds.file_meta.TransferSyntaxUID).split("\0")[0].strip())
         require_pixels(ds)
-        syntax = UID(ds.file_meta.TransferSyntaxUID)
-        rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
-        photometric = str(ds.PhotometricInterpretation).strip().upper()
-        described = Description(
-            syntax=syntax,
-            modality=_modality(ds),
-            photometric=photometric,
-            bits=int(ds.get("BitsStored") or ds.get("BitsAllocated") or 32),
-            rows=rows,
-            columns=columns,
-            frames=frames,
-            notes=condition_of(ds).notes + _lossy(ds),
-        )
+        require_decoder(syntax)
+        layout = read_layout(ds, syntax)
+        if min(layout.rows, layout.columns, layout.frames) < 1:
+            raise CorruptImage("the DICOM image description gives an image without pixels")
+        check_size(layout.columns, layout.rows, layout.frames)
+        frames = count_frames(ds, layout)
+        lossy = str(ds.get("LossyImageCompression")).strip() == "01"
+        notes = (*condition_of(ds).notes, *layout.notes, *[_LOSSY] * lossy, *[_FEWER] * (frames < layout.frames))
+        return Description(layout, frames, _modality(ds), notes)
     except FILE_ERRORS:
         raise CorruptImage("the DICOM image description is incomplete or damaged") from None
-    if rows < 1 or columns < 1 or frames < 1:
-        raise CorruptImage("the DICOM image description gives an image without pixels")
-    if photometric not in _GREY + _COLOUR:
-        raise UnsupportedFormat("the DICOM photometric interpretation is not supported")
-    check_size(columns, rows, frames)
-    return described
 
 
 def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
@@ -133,10 +134,10 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
         UnsupportedTransferSyntax: no decoder for the pixel data.
     """
     frames: list[Frame] = []
-    for index, stored in enumerate(stored_frames(ds, described.syntax, described.frames)):
+    for index, stored in enumerate(stored_frames(ds, described.layout)):
         frame_name = name if described.frames == 1 else f"{name}#{index + 1}"
         padding, display = None, None
-        if described.photometric in _GREY:
+        if described.photometric in GREY:
             if stored.ndim != 2:  # several samples a pixel
                 raise CorruptImage("the DICOM pixel data do not fit the photometric interpretation")
             grading = read_grading(ds, index)
@@ -164,10 +165,6 @@ def decode(ds: Dataset, described: Description, name: str) -> list[Frame]:
             )
         )
     return frames
-
-
-def _lossy(ds: Dataset) -> tuple[str, ...]:
-    return ("lossy compressed source",) if str(ds.get("LossyImageCompression")).strip() == "01" else ()
 
 
 def _modality(ds: Dataset) -> str | None:

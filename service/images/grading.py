@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from service.errors import CorruptImage
 from service.images.codecs import FILE_ERRORS
+from service.images.layout import photometric_of
 from service.images.lookup import LookupTable, is_little, look_up, read_table
 from service.images.windows import Window, apply_window, read_rescale, read_window
 from service.types import Float, Grey8
@@ -77,7 +78,7 @@ def read_grading(ds: Dataset, index: int) -> Grading:
     notes: list[str] = []
     try:
         bits = int(ds.get("BitsStored") or ds.get("BitsAllocated") or 32)
-        inverted = str(ds.PhotometricInterpretation).strip().upper() == "MONOCHROME1"
+        inverted = photometric_of(ds) == "MONOCHROME1"
         padding = _padding(ds)
         little = is_little(ds)
         values = functional_group(ds, index, "PixelValueTransformationSequence")

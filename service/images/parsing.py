@@ -23,6 +23,7 @@ from pydicom.uid import (
 
 from service.errors import CorruptImage, NoPixelData, SlowImage, TooManyPixels
 from service.images.codecs import FILE_ERRORS, quiet
+from service.images.layout import PIXEL_KEYWORDS
 from service.images.mending import mend
 from service.images.patience import Patience, PatientStream
 from service.images.pixels import MAX_FILE_PIXELS, silence
@@ -30,7 +31,6 @@ from service.images.pixels import MAX_FILE_PIXELS, silence
 # pydicom checks values against their VR and quotes the offending ones in its warnings.
 config.settings.reading_validation_mode = config.IGNORE
 
-PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PIXEL_TAGS = tuple(map(Tag, PIXEL_KEYWORDS))
 MAX_HEADER = 6 * 2**20  # bytes that pydicom converts, element by element in Python: 12 KiB for each of 512 frames
 _MENDED = "the file is not well formed: delimiters are missing or misplaced, or something follows the pixels"

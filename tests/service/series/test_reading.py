@@ -153,7 +153,7 @@ def test_no_orientation_has_a_majority_of_exactly_half() -> None:
         ({"FrameOfReferenceUID": "1.2.3"}, "in another frame of reference than most of the series"),
         ({"Modality": "SR", "PixelData": None, "Rows": None}, "the DICOM instance holds no pixel data"),
         ({"PhotometricInterpretation": "HSV"}, "the DICOM photometric interpretation is not supported"),
-        ({"Rows": 400}, "the pixel data (Explicit VR Little Endian) are truncated or damaged"),
+        ({"Rows": 400}, "the pixel data are truncated: they end before the first frame does"),
         ({"Rows": 60000, "Columns": 60000}, "a frame has more than 67108864 pixels"),
     ],
 )
