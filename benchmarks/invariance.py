@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.harness import Cell, machine, parser, save, show
 from benchmarks.results_of import ROOT
-from export.invariance import failures, measure, open_bundle, untouched_records
+from export.invariance import failures, measure, open_bundle, read_source, untouched_records
 from service.settings import SHIPPED_MODELS
 
 
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     path = Path(options.model) if Path(options.model).is_dir() else SHIPPED_MODELS / options.model
     config = options.config or ROOT / "training" / "configs" / f"{path.name}.toml"
     words = f"python -m benchmarks.invariance {path.name} DATA"
-    found = measure(open_bundle(path), untouched_records(config, options.data), words)
+    found = measure(open_bundle(path), untouched_records(read_source(config), options.data), words)
     rows: list[dict[str, Cell]] = [
         {
             "stored": name.replace("_", " "),

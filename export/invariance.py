@@ -21,6 +21,7 @@ from rich.console import Console
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
+from export.errors import LabelsChange
 from export.rewrite import rewrite
 from export.storing import Picture, Stored, Way, plain, ways
 from service.bundle import read_bundle
@@ -39,6 +40,7 @@ from training.datasets import read_dataset
 from training.datasets.record import DatasetError, Record
 from training.datasets.split import Split
 
+COMMAND = "python -m export.invariance BUNDLE CONFIG DATA"
 MOST_CHANGED, MOST_CHANGED_RESAMPLED = 0.005, 0.02  # share of labels
 _BATCH = 16
 _GRID = 48  # maps are compared on so many cells of the picture, each way
@@ -214,6 +216,27 @@ def _change(rows: Sequence[tuple[bool, float, float]], way: Way) -> Change:
     )
 
 
+def require_invariance(path: Path, source: DataConfig, data: Path) -> bool:
+    """Measure a bundle, and write the result into it.
+
+    Args:
+        path: the bundle's folder.
+        source: names dataset and split.
+        data: folder of the dataset.
+
+    Returns:
+        Whether a signature was dropped, which held for the manifest of before.
+
+    Raises:
+        LabelsChange: more labels change than may; nothing was written.
+        DatasetError: the dataset is not what the configuration says.
+    """
+    found = measure(open_bundle(path), untouched_records(source, data), COMMAND)
+    if refused := failures(found):
+        raise LabelsChange("; ".join(refused))
+    return rewrite(path, {"invariance": found})
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
@@ -231,25 +254,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     console = Console(stderr=True, soft_wrap=True)
-    records = untouched_records(options.config, options.data)
-    found = measure(open_bundle(options.bundle), records, "python -m export.invariance BUNDLE CONFIG DATA")
-    refused = failures(found)
-    if refused:
-        console.print(f"refused, nothing written: {'; '.join(refused)}", style="red", markup=False)
+    try:
+        dropped = require_invariance(options.bundle, read_source(options.config), options.data)
+    except LabelsChange as error:
+        console.print(f"refused, nothing written: {error}", style="red", markup=False)
         return 1
-    rewrite(options.bundle, {"invariance": found})
-    console.print(f"{options.bundle}: no way of storing changes more labels than allowed")
+    console.print(f"{options.bundle}: labels hold{'; sign it again' if dropped else ''}", markup=False)
     return 0
 
 
-def untouched_records(config: Path, data: Path) -> list[Record]:
-    """Read the test part that a run's configuration names.
+def read_source(config: Path) -> DataConfig:
+    """Read which dataset and split a run's configuration names; raises as TOML, pydantic and files do."""
+    return DataConfig.model_validate(tomllib.loads(config.read_text("utf-8"))["data"])
+
+
+def untouched_records(source: DataConfig, data: Path) -> list[Record]:
+    """Read the test part of a run's dataset.
+
+    Args:
+        source: names dataset and split.
+        data: folder of the dataset.
 
     Raises:
         DatasetError: the dataset is not what the configuration says.
-        ValidationError, OSError: the configuration cannot be read.
     """
-    source = DataConfig.model_validate(tomllib.loads(config.read_text("utf-8"))["data"])
     return Split.load(source.split).select(read_dataset(source.adapter, data, **source.options), "test")
 
 

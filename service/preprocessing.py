@@ -98,7 +98,7 @@ def _resample(one: Upright, crop: Box, spec: PreprocessingSpec) -> Item:
     if one.inside is not None:
         seen = np.count_nonzero(one.inside[max(top, 0) : top + high, max(left, 0) : left + wide])
     region = region_turned_back(Region(left + one.left, top + one.top, wide, high), one.turn, one.frame)
-    return Item(pixels, region, one.turn, round(1 - seen / (one.frame[0] * one.frame[1]), 4))
+    return Item(pixels, region, one.turn, round(1 - float(seen) / (one.frame[0] * one.frame[1]), 4))
 
 
 def _window(pixels: Grey8 | Float, inside: Mask | None, crop: Box, window: tuple[float, float]) -> Grey8:

@@ -204,7 +204,7 @@ export class Desk extends EventTarget {
     const left = found.left_out.length ? [`${found.left_out.length} of the instances are left out: ${found.left_out[0].reason}`] : [];
     const insisted = one.ruled && !one.ruled.includes(answer.model.id)
       ? ["no rule chose this model for this series: do not rely on the prediction"] : [];
-    return { ...answer, warnings: insisted, notes: [...found.notes, ...answer.notes, ...left], slices,
+    return { ...answer, plane: found.plane, warnings: insisted, notes: [...found.notes, ...answer.notes, ...left], slices,
       explained: answer.slices[0].explanation.target };
   }
 

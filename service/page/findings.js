@@ -133,10 +133,18 @@ function evidence(one, model) {
     element("p.small", {}, `${method}: ${described.meaning}. ${described.targeted ? "" : "It is the same for every class. "}`,
       element("span.muted", {}, described.source)),
     map && element("p.small.muted", {}, worth(map)),
+    element("p.small.muted", {}, seen(one.answer, one.slice)),
     element("details", { id: "quality" }, element("summary", {}, "How good are such maps?"),
       rows.length ? table(["Measured on the test part", "value (95 %)"], rows) : element("p.small", {}, "Not measured."),
       model.evaluation.localisation.pointing_game_random && element("p.small.muted", {},
         `By chance the peak lies inside an outline with probability ${short(model.evaluation.localisation.pointing_game_random.value)}.`)));
+}
+
+/** Which part of a slice the model saw, and in which plane. */
+function seen({ plane, slices }, slice) {
+  const { unseen } = slices[slice];
+  const part = unseen ? `The model saw ${percent(1 - unseen)} of the image, inside the dashed line.` : "The model saw the whole image.";
+  return plane ? `${part} Plane: ${plane}.` : part;
 }
 
 /** What another model draws in the image shown: how large, from where on, and how well it does so. */

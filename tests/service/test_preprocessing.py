@@ -13,6 +13,7 @@ from service.preprocessing import (
     _percentiles,
     prepare,
     prepare_mask,
+    prepare_series,
 )
 from service.rendering import on_frame
 from service.types import Frame, PreprocessingSpec
@@ -165,3 +166,114 @@ def check_percentiles(pixels, inside, window) -> None:
 )
 def test_only_whole_numbers_within_sixteen_bits_are_counted(values, counted):
     assert (_counted(np.array([values], np.float32), None) is not None) == counted
+
+
+def regridded(image: np.ndarray, rows: float, columns: float) -> Frame:
+    """The same picture on a finer grid, whose pixels are no squares."""
+    fine = cv2.resize(image, None, fx=columns, fy=rows, interpolation=cv2.INTER_CUBIC)
+    return Frame("fine", fine, aspect=columns / rows)
+
+
+@pytest.mark.parametrize("factors", [(1.5, 1), (1, 1.5), (2, 3), (0.5, 1)])
+@pytest.mark.parametrize("spec", [HEAD, WHOLE])
+def test_the_grid_of_the_pixels_does_not_matter_where_its_spacing_is_said(factors, spec):
+    one, other = prepare(Frame("a", head()), spec), prepare(regridded(head(), *factors), spec)
+    assert np.abs(one.pixels.astype(int) - other.pixels).mean() < 6
+    for here, there, factor in (
+        (one.region.x, other.region.x, factors[1]),
+        (one.region.y, other.region.y, factors[0]),
+        (one.region.width, other.region.width, factors[1]),
+        (one.region.height, other.region.height, factors[0]),
+    ):
+        assert there / factor == pytest.approx(here, abs=4)
+
+
+def test_pixels_without_a_spacing_are_those_of_the_training_data():
+    wide = PreprocessingSpec(field_of_view="frame", margin=0, pixel_aspect=0.5)
+    untold = prepare(Frame("a", head()), wide)
+    assert untold.pixels.tolist() == prepare(Frame("a", head()), WHOLE).pixels.tolist()
+    assert untold.pixels.tolist() == prepare(Frame("a", head(), aspect=0.5), wide).pixels.tolist()
+    square = prepare(Frame("a", head(), aspect=1.0), wide)
+    assert square.region.width == 2 * square.region.height
+
+
+@pytest.mark.parametrize("aspect", [1e-6, 1e6])
+def test_a_spacing_that_no_device_has_is_not_believed(aspect):
+    found = prepare(Frame("a", head(), aspect=aspect), WHOLE)
+    assert found.region.width == found.region.height
+
+
+@pytest.mark.parametrize(("shape", "aspect"), [((16_384, 300), 64.0), ((300, 16_384), 60.0), ((4000, 4000), 1.0)])
+def test_memory_is_bounded_whatever_the_shape(shape, aspect):
+    import tracemalloc
+
+    pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    tracemalloc.start()
+    found = prepare(Frame("a", pixels, aspect=aspect), WHOLE)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.pixels.shape == (224, 224)
+    assert found.pixels.any()
+    assert peak < 3 * pixels.size + 16 * 2**20
+
+
+def scalp(dim: int) -> np.ndarray:
+    """A bright brain within a dim ring, with ears, and noise in the air."""
+    image = np.random.default_rng(5).integers(0, 4, (300, 260), np.uint8)
+    cv2.ellipse(image, (130, 150), (110, 130), 0, 0, 360, dim, 5)
+    cv2.rectangle(image, (8, 140), (18, 160), dim, -1)
+    cv2.ellipse(image, (130, 150), (88, 106), 0, 0, 360, 210, -1)
+    return image
+
+
+@pytest.mark.parametrize("dim", [30, 60, 120])
+def test_dim_scalp_and_ears_are_not_cut(dim):
+    region = prepare(Frame("a", scalp(dim)), PreprocessingSpec(field_of_view="head", margin=0)).region
+    assert region.x <= 8
+    assert region.x + region.width >= 242
+    assert region.y <= 18
+    assert region.y + region.height >= 282
+    assert region.height < 300
+
+
+def test_the_slices_of_a_series_share_the_crop_that_holds_all_of_their_heads():
+    small, large = head(axes=(40, 30)), head(axes=(120, 90))
+    together = prepare_series([Frame("1", small), Frame("2", large), Frame("3", small)], HEAD)
+    alone = prepare(Frame("2", large), HEAD)
+    assert {one.region for one in together} == {alone.region}
+    assert prepare(Frame("1", small), HEAD).region != alone.region
+    assert (together[1].pixels == alone.pixels).all()
+
+
+def test_slices_that_lie_otherwise_have_a_crop_of_their_own_and_keep_their_place():
+    frames = [Frame("1", head()), Frame("2", head()[:300]), Frame("3", head())]
+    found = prepare_series(frames, HEAD)
+    assert found[0].region == found[2].region == prepare(frames[0], HEAD).region
+    assert (found[1].pixels == prepare(frames[1], HEAD).pixels).all()
+
+
+def test_a_long_series_has_its_threshold_from_slices_spread_over_it():
+    frames = [Frame(str(n), head(axes=(40, 30)) if n < 100 else head()) for n in range(130)]
+    assert {one.region for one in prepare_series(frames, HEAD)} == {prepare(Frame("a", head()), HEAD).region}
+
+
+def test_padding_around_the_picture_changes_nothing():
+    inner = head()
+    outer = np.pad(inner.astype(np.float32), ((40, 10), (0, 70)), constant_values=-2000)
+    padding = np.pad(np.zeros(inner.shape, bool), ((40, 10), (0, 70)), constant_values=True)
+    one, other = prepare(Frame("a", inner), HEAD), prepare(Frame("b", outer, padding=padding), HEAD)
+    assert (one.pixels == other.pixels).all()
+    assert (other.region.x, other.region.y) == (one.region.x, one.region.y + 40)
+    hole = padding.copy()
+    hole[150:200, 100:120] = True  # and what lies within it is black
+    assert (prepare(Frame("c", outer, padding=hole), HEAD).pixels == 0).sum() > (other.pixels == 0).sum() + 600
+
+
+def test_what_the_model_does_not_see_is_said():
+    assert prepare(Frame("a", head(400, 400, (200, 200), (200, 200))), WHOLE).unseen == 0
+    found = prepare(Frame("a", head()), HEAD)
+    seen = np.zeros((400, 300))
+    x, y, side = int(found.region.x), int(found.region.y), int(found.region.width)
+    seen[max(y, 0) : y + side, max(x, 0) : x + side] = 1
+    assert found.unseen == pytest.approx(1 - seen.mean(), abs=1e-4)
+    assert 0.3 < found.unseen < 0.7
