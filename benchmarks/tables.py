@@ -34,12 +34,13 @@ _TABLED = (
     "http-efficiency.md",
     "load-testing.md",
     "observability.md",
+    "same-anatomy.md",
     "scaling.md",
     "settings.md",
 )
 _NAMED = (ROOT / "docs" / name for name in _TABLED)
 DOCUMENTS = (README, *_NAMED, *sorted((ROOT / "docs").glob("explanation-*.md")))
-BRAIN, OCT = "brain-mri-resnet50", "retinal-oct-oculusnet"
+BRAIN, OCT, UNET = "brain-mri-resnet50", "retinal-oct-oculusnet", "brain-mri-unet"
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -86,6 +87,10 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "parity_brain": partial(models.parity, BRAIN),
     "parity_oct": partial(models.parity, OCT),
     "shapley_oct": partial(models.shapley, OCT),
+    "invariance_brain": partial(models.invariance, BRAIN),
+    "invariance_unet": partial(models.invariance, UNET),
+    "invariance_oct": partial(models.invariance, OCT),
+    "field_of_view": models.field_of_view,
     "quality_brain": partial(models.quality, BRAIN),
     "quality_oct": partial(models.quality, OCT),
 }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results_of import ROOT, result_of, where
+from export.card import changes_table
+from service.bundle import MANIFEST
+from service.manifest import Invariance
+from service.settings import SHIPPED_MODELS
 from training.markdown import table
 from training.report import Report, load_report
 
@@ -34,6 +39,24 @@ def shortcut() -> str:
     report = load_report(REPORTS / "brain-mri-resnet50")
     rows = [[name, f"{v.value:.3f} ({v.low:.3f} to {v.high:.3f})"] for name, v in report.shortcut.items()]
     return table(["measure", "value (95 % interval)"], rows)
+
+
+def invariance(name: str) -> str:
+    """How far answers depend on how an image is stored, from the manifest of a shipped bundle."""
+    content = json.loads((SHIPPED_MODELS / name / MANIFEST).read_text())
+    found = Invariance.model_validate(content["invariance"])
+    return f"{changes_table(found)}\n\n{found.images} images, `{found.command}`, {found.date[:10]}."
+
+
+def field_of_view() -> str:
+    """What of the head lies within the crop, by source."""
+    result = result_of("field_of_view")
+    rows = [[_cell(value) for value in row.values()] for row in result["rows"]]
+    return table(list(result["rows"][0]), rows) + f"\n\n{where(result)}."
+
+
+def _cell(value: str | float) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def localisation() -> str:

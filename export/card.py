@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from service.manifest import CodedConcept, Described, Estimate, Manifest
+from service.manifest import CodedConcept, Described, Estimate, Invariance, Manifest
 from service.segmenter import SegmentationManifest
 from training.markdown import table
 
 NOTICE = "**Research use only: not a medical device.** A saliency map is evidence for a prediction, not an outline."
 OUTLINE_NOTICE = "**Research use only: not a medical device.** An outline is what a model draws, not a measurement."
+_ORIENTATIONS = {
+    "patient": "Slices are turned to the radiological orientation of their plane, from Image Orientation (Patient).",
+    "depth": "Scans are turned so that the vitreous is at the top, from Image Orientation (Patient).",
+    "stored": "Images are seen as they are stored.",
+}
 
 
 def model_card(manifest: Manifest) -> str:
@@ -92,6 +97,7 @@ def _input(manifest: Described) -> str:
 
 
 def _origin(manifest: Described) -> Iterable[str]:
+    yield from _stored(manifest)
     yield "## Checks of the exported graph"
     yield table(
         ["check", "largest deviation", "allowed", "images"],
@@ -108,8 +114,42 @@ def _preprocessing(manifest: Described) -> str:
     spec = manifest.preprocessing
     low, high = spec.window
     return (
-        f"The image is cropped to the {spec.field_of_view}, its {low:g}th to {high:g}th percentiles are mapped to 0 to "
-        f"255, and it is padded to a square and resampled to {spec.size} x {spec.size} grey pixels."
+        f"It sees modality values, after rescale or Modality LUT; no VOI window. {_ORIENTATIONS[spec.orientation]} "
+        f"Pixels are resampled so that rows lie {spec.pixel_aspect:g} times as far apart as columns; images without "
+        f"a spacing are taken to be so. The image is cropped to the {spec.field_of_view}, a series to one crop for all "
+        f"slices. Its {low:g}th to {high:g}th percentiles are mapped to 0 to 255; padding is black. It is padded to a "
+        f"square and resampled to {spec.size} x {spec.size} grey pixels."
+    )
+
+
+def _stored(manifest: Described) -> Iterable[str]:
+    found = manifest.invariance
+    yield "## How far answers depend on how an image is stored"
+    if found is None:
+        yield "Not measured."
+        return
+    yield (
+        f"The {found.images} test images, each stored in other ways and read again; measured {found.date[:10]} by "
+        f"`{found.command}`, beside the plain file."
+    )
+    yield changes_table(found)
+
+
+def changes_table(found: Invariance) -> str:
+    """One row for each way to store an image."""
+    return table(
+        ["stored", "resampled", "labels changed", "largest change of a probability", "map, rank correlation", "lowest"],
+        [
+            [
+                _words(name),
+                "yes" if change.resampled else "no",
+                f"{change.labels_changed:.2%}",
+                f"{change.largest_probability_change:.4f}",
+                f"{change.map_correlation:.4f}",
+                f"{change.lowest_map_correlation:.4f}",
+            ]
+            for name, change in found.changes.items()
+        ],
     )
 
 

@@ -61,7 +61,7 @@ def export(checkpoint: Path, out: Path, report_folder: Path, description: Descri
         version=description.version,
         title=description.title,
         labels=description.labels,
-        findings=_findings(description, report),
+        findings=findings_of(description, report),
         kind=description.kind,
         preprocessing=config.preprocessing,
         graph=Graph(
@@ -77,7 +77,7 @@ def export(checkpoint: Path, out: Path, report_folder: Path, description: Descri
         default_explanation="gradcam",
         temperature=report.temperature,
         provenance=provenance(network, config, report, description, checkpoint_digest),
-        evaluation=_evaluation(report, {}),
+        evaluation=evaluation_of(report, {}),
         parity=(),
         intended_use=description.intended_use,
         limits=description.limits,
@@ -127,7 +127,7 @@ def _belong_together(config: TrainConfig, report: Report, description: Descripti
         raise ExportError(f"the description calls {sorted(healthy)} healthy, the checkpoint {sorted(config.healthy)}")
 
 
-def _findings(description: Description, report: Report) -> tuple[Finding, ...]:
+def findings_of(description: Description, report: Report) -> tuple[Finding, ...]:
     """Every finding is any label that is not healthy: that is what the report's operating points are chosen for."""
     points = {point.name: point for point in report.operating_points if point.threshold is not None}
     labels = tuple(label.name for label in description.labels if not label.healthy)
@@ -149,7 +149,8 @@ def _findings(description: Description, report: Report) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _evaluation(report: Report, half: dict[str, float]) -> Evaluation:
+def evaluation_of(report: Report, half: dict[str, float]) -> Evaluation:
+    """Put into the manifest what a report measured; `half` is what storing half-precision weights changed."""
     points = {
         f"finding_{metric}_at_{point.name}": value
         for point in report.operating_points

@@ -67,6 +67,8 @@ _DESCRIBED = (
     "provenance",
     "evaluation",
     "profiles",
+    "preprocessing",
+    "invariance",
     "intended_use",
     "limits",
     "licence",

@@ -27,7 +27,7 @@ _FLAT = 0.5  # of an area of fill that has the same level, give or take one of 2
 _FILL_BLEED = 5  # pixels of JPEG ringing around that fill
 
 Mask = NDArray[np.bool_]
-Box = tuple[int, int, int, int]  # x, y, width, height, in pixels
+Box = tuple[float, float, float, float]  # x, y, width, height, in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _shape(slices: Sequence[Upright]) -> tuple[int, int]:
     return rows, columns
 
 
-def _bounding_box(mask: Mask) -> Box | None:
+def _bounding_box(mask: Mask) -> tuple[int, int, int, int] | None:
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return (x, y, width, height) if width else None
 
@@ -127,9 +127,7 @@ def _head_box(slices: Sequence[Upright]) -> Box | None:
     height, width = _shape(slices)
     rows, columns = copies[0].shape
     across, down = width / columns, height / rows
-    left, top = int(found[0] * across), int(found[1] * down)
-    right, bottom = ceil((found[0] + found[2]) * across), ceil((found[1] + found[3]) * down)
-    return left, top, min(width, right) - left, min(height, bottom) - top
+    return found[0] * across, found[1] * down, found[2] * across, found[3] * down
 
 
 def _detection_copy(one: Upright) -> Float:
@@ -149,8 +147,14 @@ def _head(bright: Mask) -> Mask:
     round_kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_SOLID, _SOLID))
     solid = cv2.morphologyEx(_filled(thin, 0.0), cv2.MORPH_OPEN, round_kernel)
     head = _filled(np.asarray(solid, np.uint8), _PART)
+    count, labels = cv2.connectedComponents(thin, connectivity=8)
+    parts = np.asarray(labels, np.intp)
     for _ in range(2):
-        head |= thin & np.asarray(cv2.dilate(head, np.ones((_NEAR, _NEAR), np.uint8)), np.uint8)
+        near = np.asarray(cv2.dilate(head, np.ones((_NEAR, _NEAR), np.uint8)), np.bool_)
+        belongs = np.zeros(count, np.uint8)
+        belongs[parts[near]] = 1
+        belongs[0] = 0  # air
+        head |= belongs[parts]
     return head.astype(np.bool_)
 
 

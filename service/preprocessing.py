@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, floor
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.field_of_view import Box, Mask, Upright, find_crop, resized, stretch, trimmed, without_fill
+from service.field_of_view import Box, Mask, Upright, find_crop, stretch, trimmed, without_fill
 from service.orientation import region_turned_back, turn_of, turned
 from service.types import Float, Frame, Grey8, Item, PreprocessingSpec, Region
 
@@ -17,6 +17,8 @@ _LEVELS = 2**16  # that are counted
 _EXACT = 2**23  # up to which float32 holds whole numbers, and what is 16 bits above
 _FINEST = 8  # pixels of a crop for one of the input; more are averaged first, to bound memory
 _LARGEST_ASPECT = 64.0  # of pixels, either way; what lies beyond is no geometry of a scan
+
+Edges = NDArray[np.float64]
 
 
 def prepare(frame: Frame, spec: PreprocessingSpec) -> Item:
@@ -68,7 +70,7 @@ def prepare_mask(mask: Grey8, item: Item) -> Grey8:
     """
     whole = np.where(mask > 0, np.uint8(255), np.uint8(0))
     region = item.region
-    box = round(region.x), round(region.y), round(region.width), round(region.height)
+    box = region.x, region.y, region.width, region.height
     return np.ascontiguousarray(turned(_warp(whole, box, item.pixels.shape[0]), item.turn))
 
 
@@ -89,22 +91,34 @@ def _resample(one: Upright, crop: Box, spec: PreprocessingSpec) -> Item:
     """Window a crop, pad it to a square and bring it to the model's size."""
     x, y, width, height = crop
     side = max(width, height * one.aspect) * (1 + 2 * spec.margin)  # in widths of a pixel
-    wide, high = max(1, round(side)), max(1, round(side / one.aspect))
-    left, top = round(x + width / 2 - side / 2), round(y + height / 2 - side / one.aspect / 2)
+    wide, high = round(side, 3), round(side / one.aspect, 3)
+    left, top = round(x + width / 2 - wide / 2, 3), round(y + height / 2 - high / 2, 3)
     windowed = _window(one.pixels, one.inside, crop, spec.window)
     pixels = _warp(windowed, (left, top, wide, high), spec.size)
-    rows, columns = one.pixels.shape
-    seen = (min(left + wide, columns) - max(left, 0)) * (min(top + high, rows) - max(top, 0))
-    if one.inside is not None:
-        seen = np.count_nonzero(one.inside[max(top, 0) : top + high, max(left, 0) : left + wide])
     region = region_turned_back(Region(left + one.left, top + one.top, wide, high), one.turn, one.frame)
-    return Item(pixels, region, one.turn, round(1 - float(seen) / (one.frame[0] * one.frame[1]), 4))
+    return Item(pixels, region, one.turn, _unseen(one, (left, top, wide, high)))
+
+
+def _unseen(one: Upright, box: Box) -> float:
+    """Share of the frame's pixels that lie outside of a box or of the picture."""
+    left, top, right, bottom = _whole(box, one.pixels.shape)
+    seen = (right - left) * (bottom - top)
+    if one.inside is not None:
+        seen = int(np.count_nonzero(one.inside[top:bottom, left:right]))
+    return round(1 - seen / (one.frame[0] * one.frame[1]), 4)
+
+
+def _whole(box: Box, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The pixels of an image that a box touches: left, top, right, bottom, the last two behind them."""
+    left, top, wide, high = box
+    right, bottom = min(ceil(left + wide), shape[1]), min(ceil(top + high), shape[0])
+    return max(floor(left), 0), max(floor(top), 0), right, bottom
 
 
 def _window(pixels: Grey8 | Float, inside: Mask | None, crop: Box, window: tuple[float, float]) -> Grey8:
     """Map the two percentiles of the crop to 0 and 255; pixels that are not inside become black."""
-    x, y, width, height = crop
-    part = np.s_[y : y + height, x : x + width]
+    left, top, right, bottom = _whole(crop, pixels.shape)
+    part = np.s_[top:bottom, left:right]
     low, high = _percentiles(pixels[part], None if inside is None else inside[part], window)
     if pixels.dtype == np.uint8:  # there are 256 levels: look them up
         levels = stretch(np.arange(256, dtype=np.float32), low, high)
@@ -163,16 +177,69 @@ def _level_at(lowest: int, below: NDArray[np.int64], position: float) -> float:
 
 
 def _warp(pixels: Grey8, box: Box, size: int) -> Grey8:
-    """Resample a box, black where it reaches beyond the image, to `[size, size]`."""
-    left, top, wide, high = box
-    height, width = pixels.shape
-    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + wide, width), min(top + high, height)
+    """Resample a box, black where it reaches beyond the image, to `[size, size]`.
+
+    Along an axis that shrinks, every pixel is the mean over its area, to fractions of a source pixel: the same anatomy
+    on a finer grid gives the same input. Along one that grows, it is interpolated (cubic).
+    """
+    x0, y0, x1, y1 = _whole(box, pixels.shape)
     part = pixels[y0:y1, x0:x1]
-    across, down = max(1, wide // (_FINEST * size)), max(1, high // (_FINEST * size))
-    if across > 1 or down > 1:
-        part = resized(part, (ceil((y1 - y0) / down), ceil((x1 - x0) / across)), cv2.INTER_AREA)
-    square = np.zeros((ceil(high / down), ceil(wide / across)), np.uint8)
-    row, column = (y0 - top) // down, (x0 - left) // across
-    target = square[row : row + part.shape[0], column : column + part.shape[1]]
-    target[:] = part[: target.shape[0], : target.shape[1]]
-    return resized(square, (size, size), cv2.INTER_CUBIC)
+    left, top, wide, high = box[0] - x0, box[1] - y0, box[2], box[3]
+    rows, columns = part.shape
+    coarse = ceil(rows / max(1, high // (_FINEST * size))), ceil(columns / max(1, wide // (_FINEST * size)))
+    if coarse != part.shape:
+        down, across = coarse[0] / rows, coarse[1] / columns
+        part = np.asarray(cv2.resize(part, coarse[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        left, top, wide, high = left * across, top * down, wide * across, high * down
+    rows, columns = part.shape
+    downwards, rightwards = _edges(0, rows, rows), _edges(0, columns, columns)
+    if high >= size:
+        downwards, top, high = _edges(top, high, size), 0.0, float(size)
+    if wide >= size:
+        rightwards, left, wide = _edges(left, wide, size), 0.0, float(size)
+    image = _averaged(part, downwards, rightwards)
+    if image.shape != (size, size):
+        image = _interpolated(image, (left, top, wide, high), size)
+    return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
+
+
+def _edges(start: float, length: float, count: int) -> Edges:
+    """Divide an interval into `count` equal parts: their `count + 1` edges."""
+    return np.float64(start) + np.arange(count + 1, dtype=np.float64) * np.float64(length / count)
+
+
+def _averaged(image: Grey8, downwards: Edges, rightwards: Edges) -> Float:
+    """Average an image over the cells between edges, in pixels from its upper left corner; beyond it everything is 0.
+
+    The sum over a cell with fractions of pixels is exact by the integral image (Crow, SIGGRAPH 1984), interpolated.
+
+    Args:
+        image: `[H, W]`.
+        downwards: m + 1 edges, evenly spaced.
+        rightwards: n + 1 edges, evenly spaced.
+
+    Returns:
+        float32 `[m, n]`.
+    """
+    sums = np.asarray(cv2.integral(image, sdepth=cv2.CV_64F), np.float64)
+    by_rows = _at(sums, downwards)
+    by_cells = _at((by_rows[1:] - by_rows[:-1]).T, rightwards)
+    area = (downwards[1] - downwards[0]) * (rightwards[1] - rightwards[0])
+    return ((by_cells[1:] - by_cells[:-1]).T / area).astype(np.float32)
+
+
+def _at(sums: Edges, places: Edges) -> Edges:
+    """Interpolate the rows of `[H + 1, W]` at places from 0 to H; those beyond are taken as the nearest."""
+    within = np.clip(places, 0, len(sums) - 1)
+    before = np.minimum(within.astype(np.intp), len(sums) - 2)
+    rest = (within - before)[:, np.newaxis]
+    return sums[before] * (1 - rest) + sums[before + 1] * rest
+
+
+def _interpolated(image: Float, box: Box, size: int) -> Float:
+    """Interpolate a box of an image at the centres of `[size, size]` equal cells."""
+    left, top, wide, high = box
+    across, down = wide / size, high / size
+    places = np.array([[across, 0, left + across / 2 - 0.5], [0, down, top + down / 2 - 0.5]])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(np.ascontiguousarray(image), places, (size, size), flags=flags), np.float32)

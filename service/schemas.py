@@ -7,8 +7,19 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.errors import RadiolucentError
-from service.manifest import Estimate, Evaluation, Finding, Kind, Label, OperatingPoint, Profile, Provenance, Reduced
-from service.types import Encoding, Plane, Stopped
+from service.manifest import (
+    Estimate,
+    Evaluation,
+    Finding,
+    Invariance,
+    Kind,
+    Label,
+    OperatingPoint,
+    Profile,
+    Provenance,
+    Reduced,
+)
+from service.types import Encoding, Plane, PreprocessingSpec, Stopped
 
 RESEARCH_NOTICE = (
     "Research use only: not a medical device. A saliency map is evidence for a prediction, not a lesion outline."
@@ -66,6 +77,8 @@ class ModelDescription(ModelName):
     provenance: Provenance
     evaluation: Evaluation
     profiles: dict[Reduced, Profile]
+    preprocessing: PreprocessingSpec = Field(description="what of an image reaches the model")
+    invariance: Invariance | None = Field(description="how far answers depend on how an image is stored; null: unknown")
     intended_use: str
     limits: tuple[str, ...]
     licence: str
@@ -82,6 +95,8 @@ class SegmenterDescription(ModelName):
     operating_point: OperatingPoint = Field(description="of a pixel's probability")
     grid: tuple[int, int] = Field(description="rows and columns of the mask before it is brought to the image")
     evaluation: Evaluation
+    preprocessing: PreprocessingSpec = Field(description="what of an image reaches the model")
+    invariance: Invariance | None = Field(description="how far answers depend on how an image is stored; null: unknown")
     intended_use: str
     limits: tuple[str, ...]
     licence: str

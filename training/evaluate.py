@@ -35,9 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         DatasetError: the dataset is not what the checkpoint was trained on, or a part is empty.
         FileNotFoundError: checkpoint or split file is missing.
     """
-    from training.figures import save_figures
     from training.measure import evaluate
-    from training.report import save_report
 
     evaluation = evaluate(
         arguments.checkpoint,
@@ -50,11 +48,19 @@ def run(arguments: argparse.Namespace) -> int:
         shortcut=not arguments.no_shortcut,
         command=_command(arguments),
     )
-    figures = save_figures(evaluation.report, arguments.out)
-    _save_predictions(evaluation, arguments.out / "predictions.csv")
-    save_report(evaluation.report, arguments.out, figures)
-    _print(evaluation)
+    save_evaluation(evaluation, arguments.out)
     return 0
+
+
+def save_evaluation(evaluation: Evaluation, out: Path) -> None:
+    """Write `report.json`, `report.md`, `predictions.csv` and figures into a folder, and print a table."""
+    from training.figures import save_figures
+    from training.report import save_report
+
+    figures = save_figures(evaluation.report, out)
+    _save_predictions(evaluation, out / "predictions.csv")
+    save_report(evaluation.report, out, figures)
+    _print(evaluation)
 
 
 def _positive(text: str) -> int:

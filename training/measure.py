@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -24,7 +24,7 @@ from training.datasets.prepared import Prepared, prepare_records
 from training.datasets.record import DatasetError, Record
 from training.datasets.split import Part, Split
 from training.findings import finding_called, findings, healthy_classes
-from training.inference import Runner, make_runner
+from training.inference import make_runner
 from training.localisation import centre_map, energy_inside, pointing_game, random_map
 from training.metrics import classification, confusion
 from training.provenance import data_digest, describe_machine, file_digest
@@ -41,6 +41,25 @@ class Evaluation:
     data: Prepared
     groups: NDArray[np.int64]
     probabilities: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A network that is measured.
+
+    Attributes:
+        runner: logits and class activation maps of prepared images uint8 `[N, S, S]`, and what the progress says.
+        config: of its training run.
+        size: side of its input in pixels.
+        device: that it runs on.
+        checkpoint_digest: SHA-256 of the checkpoint that it comes from.
+    """
+
+    runner: Callable[[Grey8, str], Outputs]
+    config: TrainConfig
+    size: int
+    device: str
+    checkpoint_digest: str
 
 
 def evaluate(
@@ -73,6 +92,26 @@ def evaluate(
         FileNotFoundError: checkpoint or split file is missing.
     """
     network, config = load_network(checkpoint)
+    runner = make_runner(network, size or config.preprocessing.size)
+    measured = Measured(runner, config, runner.size, str(runner.fabric.device), file_digest(checkpoint))
+    return evaluate_network(
+        measured, root, cache, part=part, resamples=resamples, seed=seed, shortcut=shortcut, command=command
+    )
+
+
+def evaluate_network(
+    measured: Measured,
+    root: Path,
+    cache: Path,
+    *,
+    part: Part = "test",
+    resamples: int = 2000,
+    seed: int = 0,
+    shortcut: bool = True,
+    command: str = "",
+) -> Evaluation:
+    """Measure a network; arguments and errors as of `evaluate`."""
+    runner, config = measured.runner, measured.config
     records = read_dataset(config.data.adapter, root, **config.data.options)
     split = Split.load(config.data.split)
     chosen = {name: split.select(records, name) for name in dict.fromkeys(("validation", part))}
@@ -81,7 +120,6 @@ def evaluate(
             raise DatasetError(f"{config.data.split}: the {name} part is empty")
     parts = {n: prepare_records(rows, config.classes, config.preprocessing, cache) for n, rows in chosen.items()}
     data, validation = parts[part], parts["validation"]
-    runner = make_runner(network, size or config.preprocessing.size)
     known = runner(validation.images, "validation")
     outputs = known if part == "validation" else runner(data.images, part)
     temperature = fit_temperature(known.logits, validation.labels)
@@ -104,7 +142,7 @@ def evaluate(
         classes=config.classes,
         healthy=config.healthy,
         part=part,
-        size=runner.size,
+        size=measured.size,
         images=len(data),
         groups=drawn.groups,
         groups_by_class={
@@ -121,12 +159,12 @@ def evaluate(
         counts=counts,
         resamples=resamples,
         seed=seed,
-        checkpoint_digest=file_digest(checkpoint),
+        checkpoint_digest=measured.checkpoint_digest,
         split_digest=split.digest(),
         data_digest=data_digest(records),
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=describe_machine(str(runner.fabric.device)),
+        machine=describe_machine(measured.device),
     )
     return Evaluation(report, data, groups, probs)
 
@@ -171,7 +209,12 @@ def localisation(
 
 
 def source_shortcut(
-    config: TrainConfig, runner: Runner, outputs: Outputs, data: Prepared, validation: Prepared, drawn: Resamples
+    config: TrainConfig,
+    runner: Callable[[Grey8, str], Outputs],
+    outputs: Outputs,
+    data: Prepared,
+    validation: Prepared,
+    drawn: Resamples,
 ) -> tuple[dict[str, Estimate], dict[str, int]]:
     """The measurements of `training.shortcut` for a network with healthy classes."""
     healthy = healthy_classes(config)

@@ -76,7 +76,6 @@ def test_a_model_that_is_shown_what_is_stored_is_refused():
     refused = failures(found)
     assert [text.split()[0] for text in refused] == ["rotated_180", "rotated_90", "mirrored"]
     assert found.changes["rotated_180"].labels_changed == 1
-    assert found.changes["rotated_180"].map_correlation < 0.9
 
 
 def test_the_command_measures_a_bundle_and_writes_the_result_into_it(finished_run, exported, tmp_path, capsys):
