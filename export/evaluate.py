@@ -17,13 +17,19 @@ from tqdm import tqdm
 from export.classifier import evaluation_of, findings_of
 from export.description import SHIPPED, load_description
 from export.rewrite import rewrite
+from export.segmentation import evaluation_of as outlining_evaluation
 from service.bundle import read_bundle
 from service.engine import Engine, open_engine
+from service.manifest import OperatingPoint
+from service.segmenter import is_segmentation, open_segmenter
 from service.types import Grey8, Outputs
 from training.commands import run_command
-from training.config import load_config
+from training.config import load_config, read_config
 from training.evaluate import save_evaluation
 from training.measure import Measured, evaluate_network
+from training.segmentation.config import SegmentationConfig
+from training.segmentation.measure import Outlining, evaluate_outlining
+from training.segmentation.report import save_report as save_segmentation
 
 _BATCH = 16
 
@@ -35,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 where report and manifest were written, 2 where something is missing or wrong.
     """
     parser = argparse.ArgumentParser(prog="python -m export.evaluate", description=__doc__)
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="of a classifier")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder")
     parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file of its training run")
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of the dataset")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the report")
@@ -47,7 +53,40 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    console = Console(stderr=True, soft_wrap=True)
+    changes = _outlines(options) if is_segmentation(options.bundle) else _classes(options)
+    dropped = rewrite(options.bundle, changes)
+    note = "; sign it again" if dropped else ""
+    Console(stderr=True, soft_wrap=True).print(f"{options.bundle}: measured anew{note}", markup=False)
+    return 0
+
+
+def _words(options: argparse.Namespace, name: str) -> str:
+    return f"python -m export.evaluate {name} CONFIG DATA OUT --bootstrap {options.bootstrap}"
+
+
+def _outlines(options: argparse.Namespace) -> dict[str, object]:
+    """Measure a segmentation model."""
+    segmenter = open_segmenter(options.bundle, device="cpu")
+    manifest = segmenter.manifest
+    config = read_config(options.config, SegmentationConfig)
+    measured = Outlining(
+        lambda images: segmenter.run(images[..., np.newaxis]).probabilities,
+        config.model_copy(update={"preprocessing": manifest.preprocessing}),
+        "cpu",
+        manifest.provenance.checkpoint_sha256,
+    )
+    report, scores = evaluate_outlining(
+        measured, options.data, options.cache, resamples=options.bootstrap, command=_words(options, manifest.id)
+    )
+    save_segmentation(report, scores, options.out)
+    return {
+        "operating_point": OperatingPoint(threshold=report.threshold, chosen_by=report.threshold_chosen_by),
+        "evaluation": outlining_evaluation(report, manifest.evaluation.half_precision),
+    }
+
+
+def _classes(options: argparse.Namespace) -> dict[str, object]:
+    """Measure a classifier."""
     bundle = read_bundle(options.bundle)
     manifest = bundle.manifest
     description = load_description(options.description or SHIPPED / f"{manifest.id}.toml")
@@ -60,18 +99,16 @@ def _run(options: argparse.Namespace) -> int:
         "cpu",
         manifest.provenance.checkpoint_sha256,
     )
-    words = f"python -m export.evaluate {manifest.id} CONFIG DATA OUT --bootstrap {options.bootstrap}"
-    evaluation = evaluate_network(measured, options.data, options.cache, resamples=options.bootstrap, command=words)
+    evaluation = evaluate_network(
+        measured, options.data, options.cache, resamples=options.bootstrap, command=_words(options, manifest.id)
+    )
     save_evaluation(evaluation, options.out)
     report = evaluation.report
-    changes = {
+    return {
         "temperature": report.temperature,
         "findings": [finding.model_dump() for finding in findings_of(description, report)],
         "evaluation": evaluation_of(report, manifest.evaluation.half_precision),
     }
-    dropped = rewrite(options.bundle, changes)
-    console.print(f"{options.bundle}: measured anew{'; sign it again' if dropped else ''}", markup=False)
-    return 0
 
 
 def _outputs(engine: Engine, images: Grey8, text: str) -> Outputs:

@@ -151,6 +151,21 @@ def _check(
     return (ParityCheck(check="mask_equals_torch", deviation=deviation, tolerance=TOLERANCE, images=len(images)),), half
 
 
+def evaluation_of(report: SegmentationReport, half: dict[str, float]) -> Evaluation:
+    """Put into the manifest what a report measured; `half` is what storing half-precision weights changed."""
+    return Evaluation(
+        part=report.part,
+        images=report.outlined_images + report.empty_images,
+        groups=report.groups,
+        command=report.command,
+        date=report.date,
+        metrics=estimates(report.metrics),
+        half_precision=half,
+        localisation={},
+        shortcut={},
+    )
+
+
 def _manifest(
     network: UNet, config: SegmentationConfig, report: SegmentationReport, description: Description, digest: str
 ) -> SegmentationManifest:
@@ -166,17 +181,7 @@ def _manifest(
         kind=description.kind,
         preprocessing=config.preprocessing,
         provenance=provenance(network, config, report, description, digest),
-        evaluation=Evaluation(
-            part=report.part,
-            images=report.outlined_images + report.empty_images,
-            groups=report.groups,
-            command=report.command,
-            date=report.date,
-            metrics=estimates(report.metrics),
-            half_precision={},
-            localisation={},
-            shortcut={},
-        ),
+        evaluation=evaluation_of(report, {}),
         parity=(),
         intended_use=description.intended_use,
         limits=description.limits,

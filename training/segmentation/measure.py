@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from training.datasets.record import DatasetError, Record
 from training.datasets.split import Split
 from training.measure import inseparable_groups
 from training.provenance import data_digest, describe_machine, file_digest
+from training.segmentation.config import SegmentationConfig
 from training.segmentation.loop import load_unet, predict_masks
 from training.segmentation.report import Score, SegmentationReport
 
@@ -48,6 +49,23 @@ class Overlap:
         return _ratio(self.both, self.outlined + self.called - self.both)
 
 
+@dataclass(frozen=True, slots=True)
+class Outlining:
+    """A network that is measured.
+
+    Attributes:
+        predict: probabilities float32 `[N, S, S]` of prepared images uint8 `[N, S, S]`.
+        config: of its training run.
+        device: that it runs on.
+        checkpoint_digest: SHA-256 of the checkpoint that it comes from.
+    """
+
+    predict: Callable[[Grey8], Float]
+    config: SegmentationConfig
+    device: str
+    checkpoint_digest: str
+
+
 def evaluate(
     checkpoint: Path, root: Path, cache: Path, *, resamples: int = 2000, seed: int = 0, command: str = ""
 ) -> tuple[SegmentationReport, list[Score]]:
@@ -68,13 +86,28 @@ def evaluate(
     network, config = load_unet(checkpoint)
     fabric = Fabric(accelerator="auto", devices=1, precision="32-true")
     fabric.to_device(network)
+    size = config.preprocessing.size
+    measured = Outlining(
+        lambda images: predict_masks(network, images, fabric, size),
+        config,
+        str(fabric.device),
+        file_digest(checkpoint),
+    )
+    return evaluate_outlining(measured, root, cache, resamples=resamples, seed=seed, command=command)
+
+
+def evaluate_outlining(
+    measured: Outlining, root: Path, cache: Path, *, resamples: int = 2000, seed: int = 0, command: str = ""
+) -> tuple[SegmentationReport, list[Score]]:
+    """Measure a network that outlines; arguments and errors as of `evaluate`."""
+    config = measured.config
     records = read_dataset(config.data.adapter, root, **config.data.options)
     split = Split.load(config.data.split)
     known, chosen = split.select(records, "validation"), split.select(records, "test")
     validation, data = (prepare_records(rows, config.classes, config.preprocessing, cache) for rows in (known, chosen))
     size = config.preprocessing.size
-    threshold = best_threshold(predict_masks(network, validation.images, fabric, size), validation)
-    found = predict_masks(network, data.images, fabric, size)
+    threshold = best_threshold(measured.predict(validation.images), validation)
+    found = measured.predict(data.images)
     empty = np.isin(data.labels, [config.classes.index(name) for name in config.healthy])
     if not (data.has_mask & ~empty).any():
         raise DatasetError(f"{config.data.split}: nothing is outlined in the test part")
@@ -95,12 +128,12 @@ def evaluate(
         metrics=metrics(overlap, data.labels, data.has_mask & ~empty, empty, groups, names, resamples, seed),
         resamples=resamples,
         seed=seed,
-        checkpoint_digest=file_digest(checkpoint),
+        checkpoint_digest=measured.checkpoint_digest,
         split_digest=split.digest(),
         data_digest=data_digest(records),
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=describe_machine(str(fabric.device)),
+        machine=describe_machine(measured.device),
     )
     return report, _scores(data, groups, names, overlap)
 
