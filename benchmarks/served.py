@@ -57,12 +57,15 @@ def parted(cores: int | None) -> tuple[set[int], set[int]]:
 
 
 @contextmanager
-def started(environment: dict[str, str] | None = None, cores: set[int] | None = None) -> Generator[Served, None, None]:
+def started(
+    environment: dict[str, str] | None = None, cores: set[int] | None = None, folder: Path = ROOT
+) -> Generator[Served, None, None]:
     """Start the service on a free port of the loopback interface; it is stopped at the end.
 
     Args:
         environment: its settings.
         cores: that it may use; None: those of this process.
+        folder: of the checkout that is started.
 
     Raises:
         RuntimeError: it ended or was not ready in time.
@@ -76,7 +79,9 @@ def started(environment: dict[str, str] | None = None, cores: set[int] | None = 
     start = time.perf_counter()
     quiet = subprocess.DEVNULL
     with held_to(cores or os.sched_getaffinity(0)):
-        process = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, env=settings, stdout=quiet, stderr=quiet)
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], cwd=folder, env=settings, stdout=quiet, stderr=quiet
+        )
     try:
         while not ready(url):
             if process.poll() is not None:
