@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from tqdm import tqdm
 
 from export.classifier import evaluation_of, findings_of
 from export.description import SHIPPED, load_description
+from export.gate import NotShipped, require_gate
 from export.rewrite import rewrite
 from export.segmentation import evaluation_of as outlining_evaluation
-from service.bundle import read_bundle
-from service.engine import Engine, open_engine
-from service.manifest import OperatingPoint
+from service.bundle import FP16, INT8, read_bundle
+from service.engine import Engine, open_engine, open_graph
+from service.manifest import OperatingPoint, Reduced
 from service.segmenter import is_segmentation, open_segmenter
 from service.types import Grey8, Outputs
 from training.commands import run_command
@@ -32,13 +34,15 @@ from training.segmentation.measure import Outlining, evaluate_outlining
 from training.segmentation.report import save_report as save_segmentation
 
 _BATCH = 16
+_GRAPHS: dict[Reduced, str] = {"int8": INT8, "fp16": FP16}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
     Returns:
-        0 where report and manifest were written, 2 where something is missing or wrong.
+        0 where report and manifest were written, 1 where a graph of less precision fails its gate, 2 where something is
+        missing or wrong.
     """
     parser = argparse.ArgumentParser(prog="python -m export.evaluate", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder")
@@ -53,10 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    changes = _outlines(options) if is_segmentation(options.bundle) else _classes(options)
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        changes = _outlines(options) if is_segmentation(options.bundle) else _classes(options)
+    except NotShipped as error:
+        console.print(f"nothing written to the bundle: {error}", style="red", markup=False)
+        return 1
     dropped = rewrite(options.bundle, changes)
     note = "; sign it again" if dropped else ""
-    Console(stderr=True, soft_wrap=True).print(f"{options.bundle}: measured anew{note}", markup=False)
+    console.print(f"{options.bundle}: measured anew{note}", markup=False)
     return 0
 
 
@@ -104,7 +113,13 @@ def _classes(options: argparse.Namespace) -> dict[str, object]:
     )
     save_evaluation(evaluation, options.out)
     report = evaluation.report
+    images = np.ascontiguousarray(evaluation.data.images[..., np.newaxis])
     return {
+        "profiles": {
+            name: require_gate(engine, reduced, images, evaluation.data.labels).model_dump()
+            for name in manifest.profiles
+            for reduced in [replace(open_graph(options.bundle / _GRAPHS[name], device="cpu"), precision=name)]
+        },
         "temperature": report.temperature,
         "findings": [finding.model_dump() for finding in findings_of(description, report)],
         "evaluation": evaluation_of(report, manifest.evaluation.half_precision),

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from rich.console import Console
 
-from export.gate import check_gate
+from export.gate import NotShipped, require_gate
 from export.half_precision import to_half
 from export.onnx_file import to_onnx
 from export.parity import ParityError
@@ -40,10 +40,6 @@ from training.models.shapley_head import ShapleyHead
 
 CALIBRATION_IMAGES = 128
 PARITY_IMAGES = 32
-
-
-class NotShipped(Exception):
-    """A part failed its gate; the message says by how much."""
 
 
 def extend(
@@ -90,7 +86,7 @@ def extend(
     if quality is not None:
         manifest = with_quality(manifest, _figures(quality, "methods", "default"))
     if pooling is not None:
-        manifest = with_pooling(manifest, _figures(pooling, "pooling"))
+        manifest = manifest.model_copy(update={"series_pooling": read_pooling(pooling)})
     full = to_onnx(fused.module, manifest.preprocessing.size, fused.module.names)
     reduced: dict[Reduced, onnx.ModelProto] = {}
     if fp16:
@@ -121,9 +117,13 @@ def with_quality(manifest: Manifest, figures: dict[str, object]) -> Manifest:
     return manifest.model_copy(update={"explanations": explanations, "default_explanation": default})
 
 
-def with_pooling(manifest: Manifest, fitted: dict[str, object]) -> Manifest:
-    """The manifest with the pooling that `python -m export.pooling` fitted."""
-    return manifest.model_copy(update={"series_pooling": SeriesPooling.model_validate(fitted["pooling"])})
+def read_pooling(file: Path) -> SeriesPooling:
+    """Read what `python -m export.pooling` fitted.
+
+    Raises:
+        DatasetError, ValidationError: another command wrote the file.
+    """
+    return SeriesPooling.model_validate(_figures(file, "pooling")["pooling"])
 
 
 def _fill(head: ShapleyHead, explainer: Path) -> None:
@@ -148,19 +148,7 @@ def _gate(
         for name, model in (("full.onnx", full), ("reduced.onnx", reduced)):
             onnx.save(model, Path(folder) / name)
             engines.append(open_graph(Path(folder) / name, device="cpu" if precision == "int8" else "auto"))
-        cheaper = replace(engines[1], precision=precision)
-        gate = check_gate(engines[0], cheaper, images, labels)
-    failures = gate.failures()
-    if failures:
-        raise NotShipped(f"{precision}: {'; '.join(failures)}")
-    return Profile(
-        images=len(images),
-        accuracy_full=gate.accuracy_full,
-        accuracy=gate.accuracy,
-        labels_agree=gate.labels_agree,
-        map_correlation=gate.map_correlation,
-        measured_on=cheaper.provider,
-    )
+        return require_gate(engines[0], replace(engines[1], precision=precision), images, labels)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from service.engine import Engine
+from service.manifest import Profile
 from service.types import Float, Grey8
 
 LARGEST_FALL, LEAST_AGREEMENT, LEAST_CORRELATION = 0.005, 0.99, 0.98
@@ -34,6 +35,29 @@ class Gate:
         if not self.map_correlation >= LEAST_CORRELATION:
             found.append(f"heat-maps correlate at {self.map_correlation:.4f}, less than {LEAST_CORRELATION}")
         return found
+
+
+class NotShipped(Exception):
+    """A part failed its gate; the message says by how much."""
+
+
+def require_gate(full: Engine, reduced: Engine, images: Grey8, labels: NDArray[np.int64]) -> Profile:
+    """Measure what less precision changes, and refuse too much; arguments as of `check_gate`.
+
+    Raises:
+        NotShipped: it changes too much.
+    """
+    gate = check_gate(full, reduced, images, labels)
+    if failures := gate.failures():
+        raise NotShipped(f"{reduced.precision}: {'; '.join(failures)}")
+    return Profile(
+        images=len(images),
+        accuracy_full=gate.accuracy_full,
+        accuracy=gate.accuracy,
+        labels_agree=gate.labels_agree,
+        map_correlation=gate.map_correlation,
+        measured_on=reduced.provider,
+    )
 
 
 def check_gate(full: Engine, reduced: Engine, images: Grey8, labels: NDArray[np.int64]) -> Gate:

@@ -1,7 +1,7 @@
 """`python -m export.pooling BUNDLE CONFIG DATA OUT.json`: calibrate a bundle for series.
 
 The bundle's own graph answers for the validation part, on which the pooling is fitted, and for the test part, on which
-it is measured. `python -m export.extend --pooling OUT.json` puts it in.
+it is measured. `--put-in`, or `python -m export.extend --pooling OUT.json` later, puts it into the bundle.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tqdm import tqdm
 
+from export.rewrite import rewrite
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_engine
 from service.manifest import Estimate, SeriesPooling
@@ -166,6 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=0,
         help="compose series of so many slices, for data without series (default: the split's groups are series)",
     )
+    parser.add_argument("--put-in", action="store_true", help="also write it into the bundle's manifest")
     parser.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamples (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=0, help="default: one each core")
@@ -189,7 +191,10 @@ def _calibrate(options: argparse.Namespace) -> int:
         command=" ".join([*words, f"--seed {options.seed}"]),
     )
     write_atomically(options.out, (json.dumps(found, indent=1) + "\n").encode())
-    Console(stderr=True, soft_wrap=True).print(json.dumps(found["compared"], indent=1), markup=False)
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(json.dumps(found["compared"], indent=1), markup=False)
+    if options.put_in and rewrite(options.bundle, {"series_pooling": found["pooling"]}):
+        console.print(f"{options.bundle}: sign it again", markup=False)
     return 0
 
 

@@ -24,7 +24,7 @@ _LEAST = 0.1  # of that copy that the box around a head covers; with less, nothi
 _WHITE = 250  # of 255 levels: what an OCT device fills registered frames with is at least as bright
 _TOUCHING = 8  # pixels at the border: fewer are tissue
 _FLAT = 0.5  # of an area of fill that has the same level, give or take one of 255; bright tissue has not
-_FILL_BLEED = 5  # pixels of JPEG ringing around that fill
+_FILL_BLEED = 5  # pixels of JPEG ringing around that fill, of the longer side of a pixel
 
 Mask = NDArray[np.bool_]
 Box = tuple[float, float, float, float]  # x, y, width, height, in pixels
@@ -73,7 +73,7 @@ def trimmed(slices: Sequence[Upright]) -> list[Upright]:
 
 def without_fill(one: Upright) -> Upright:
     """Take what an OCT device filled after registration out of the picture."""
-    scanned = ~registration_fill(one.pixels, one.inside)
+    scanned = ~registration_fill(one.pixels, one.inside, one.aspect)
     return replace(one, inside=scanned if one.inside is None else one.inside & scanned)
 
 
@@ -166,12 +166,13 @@ def _filled(objects: Grey8, part: float) -> Grey8:
     return np.asarray(cv2.drawContours(np.zeros_like(objects), large, -1, 1, cv2.FILLED), np.uint8)
 
 
-def registration_fill(pixels: Grey8 | Float, inside: Mask | None = None) -> Mask:
+def registration_fill(pixels: Grey8 | Float, inside: Mask | None = None, aspect: float = 1.0) -> Mask:
     """Find the white with which an OCT device fills frames that it registered.
 
     Args:
         pixels: `[H, W]`, any range.
         inside: bool `[H, W]`, true where a pixel is no padding; None: everywhere.
+        aspect: height of a pixel divided by its width, as the model sees it.
 
     Returns:
         bool `[H, W]`: flat areas of the brightest level that touch the border, with the JPEG ringing around them.
@@ -190,7 +191,8 @@ def registration_fill(pixels: Grey8 | Float, inside: Mask | None = None) -> Mask
         values = pixels[area].astype(np.float32)
         if label and (np.abs(values - np.median(values)) <= level).mean() >= _FLAT:
             fill |= area
-    return np.asarray(cv2.dilate(fill, np.ones((_FILL_BLEED, _FILL_BLEED), np.uint8)), np.uint8).astype(np.bool_)
+    grown = [round(_FILL_BLEED * max(1.0, finer)) | 1 for finer in (1 / aspect, aspect)]
+    return np.asarray(cv2.dilate(fill, np.ones(grown, np.uint8)), np.uint8).astype(np.bool_)
 
 
 def stretch(pixels: Float, low: float, high: float) -> Grey8:

@@ -117,7 +117,8 @@ def _span(grading: Grading, slices: tuple[Slice, ...]) -> tuple[float, float]:
     """Centre and width from percentile 0.5 to 99.5 of pixels that no window was applied to."""
     if slices[0].frame.pixels.dtype == np.uint8:
         return 127.5, 255.0
-    low, high = np.percentile(np.concatenate([one.frame.pixels.ravel() for one in slices]), (0.5, 99.5))
+    shown = [f.pixels.ravel() if f.padding is None else f.pixels[~f.padding] for f in (one.frame for one in slices)]
+    low, high = np.percentile(np.concatenate(shown), (0.5, 99.5))
     if grading.inverted:  # decoded as negative values
         low, high = -high, -low
     return float(low + high) / 2, float(high - low)
