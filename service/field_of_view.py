@@ -162,7 +162,8 @@ def _filled(objects: Grey8, part: float) -> Grey8:
     """Fill the holes of objects, and leave out those with less than a part of the largest one's area."""
     outlines, _ = cv2.findContours(objects, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     areas = [cv2.contourArea(outline) for outline in outlines]
-    large = [outline for outline, area in zip(outlines, areas, strict=True) if area >= part * max(areas)]
+    least = part * max(areas, default=0.0)
+    large = [outline for outline, area in zip(outlines, areas, strict=True) if area >= least]
     return np.asarray(cv2.drawContours(np.zeros_like(objects), large, -1, 1, cv2.FILLED), np.uint8)
 
 
