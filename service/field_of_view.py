@@ -23,7 +23,9 @@ _PART = 0.03  # of the area of the largest object: what is larger than that belo
 _LEAST = 0.1  # of that copy that the box around a head covers; with less, nothing looks like a head
 _WHITE = 250  # of 255 levels: what an OCT device fills registered frames with is at least as bright
 _TOUCHING = 8  # pixels at the border: fewer are tissue
-_FLAT = 0.5  # of an area of fill that has the same level, give or take one of 255; bright tissue has not
+_SAME = 2  # of 255 levels: what lies within them of the brightest is as bright, after JPEG or interpolation
+_FLAT = 0.5  # of an area of fill that is as bright; bright tissue has less
+_SAMPLED = 2**22  # pixels of a frame that are looked at for that, at most
 _FILL_BLEED = 5  # pixels of JPEG ringing around that fill, of the longer side of a pixel
 
 Mask = NDArray[np.bool_]
@@ -181,19 +183,24 @@ def registration_fill(pixels: Grey8 | Float, inside: Mask | None = None, aspect:
     seen = pixels if inside is None else pixels[inside]
     low, high = float(seen.min()), float(seen.max())
     level = (high - low) / 255
-    fill = np.zeros(pixels.shape, np.uint8)
     if not level:
-        return fill.astype(np.bool_)
-    _, labels = cv2.connectedComponents((pixels >= low + _WHITE * level).astype(np.uint8), connectivity=4)
+        return np.zeros(pixels.shape, np.bool_)
+    found, connected = cv2.connectedComponents((pixels >= low + _WHITE * level).astype(np.uint8), connectivity=4)
+    labels = np.asarray(connected, np.intp)
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    counts = np.bincount(border, minlength=int(labels.max()) + 1)
-    for label in np.flatnonzero(counts >= _TOUCHING):
-        area = labels == label
-        values = pixels[area].astype(np.float32)
-        if label and (np.abs(values - np.median(values)) <= level).mean() >= _FLAT:
-            fill |= area
+    touching = np.bincount(border, minlength=found) >= _TOUCHING
+    touching[0] = False  # what is not white
+    fill = (touching & _flat(pixels >= high - _SAME * level, labels, found))[labels].astype(np.uint8)
     grown = [round(_FILL_BLEED * max(1.0, finer)) | 1 for finer in (1 / aspect, aspect)]
     return np.asarray(cv2.dilate(fill, np.ones(grown, np.uint8)), np.uint8).astype(np.bool_)
+
+
+def _flat(brightest: Mask, labels: NDArray[np.intp], count: int) -> Mask:
+    """Tell for each of some labels whether most of its pixels are as bright as the brightest."""
+    step = 1 + labels.size // _SAMPLED
+    which = labels.ravel()[::step]
+    sizes = np.bincount(which, minlength=count)
+    return np.bincount(which, brightest.ravel()[::step], minlength=count) >= _FLAT * np.maximum(sizes, 1)
 
 
 def stretch(pixels: Float, low: float, high: float) -> Grey8:
