@@ -149,14 +149,17 @@ def _head(bright: Mask) -> Mask:
     round_kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_SOLID, _SOLID))
     solid = cv2.morphologyEx(_filled(thin, 0.0), cv2.MORPH_OPEN, round_kernel)
     head = _filled(np.asarray(solid, np.uint8), _PART)
-    count, labels = cv2.connectedComponents(thin, connectivity=8)
-    parts = np.asarray(labels, np.intp)
+    count, labels = cv2.connectedComponents(thin, connectivity=8, ltype=cv2.CV_16U)
+    parts = np.asarray(labels, np.uint16)
+    belongs = np.zeros(count, np.uint8)
     for _ in range(2):
         near = np.asarray(cv2.dilate(head, np.ones((_NEAR, _NEAR), np.uint8)), np.bool_)
-        belongs = np.zeros(count, np.uint8)
-        belongs[parts[near]] = 1
-        belongs[0] = 0  # air
-        head |= belongs[parts]
+        met = np.bincount(parts[near], minlength=count) > 0
+        met[0] = False  # air
+        if not (met & (belongs == 0)).any():
+            break
+        belongs[met] = 1
+        head |= np.take(belongs, parts)
     return head.astype(np.bool_)
 
 
