@@ -91,6 +91,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "invariance_unet": partial(models.invariance, UNET),
     "invariance_oct": partial(models.invariance, OCT),
     "field_of_view": models.field_of_view,
+    "beside_before": service.beside_before,
     "quality_brain": partial(models.quality, BRAIN),
     "quality_oct": partial(models.quality, OCT),
 }

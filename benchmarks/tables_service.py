@@ -5,6 +5,18 @@ from __future__ import annotations
 from benchmarks.results_of import result_of, rounds, where
 from training.markdown import table
 
+_RATES = ("here, images/s", "there, images/s")
+
+
+def beside_before() -> str:
+    """Images a second beside another checkout, in one run."""
+    result = result_of("beside_before")
+    rows = [
+        [row["images"], f"`{row['route']}`", *(f"{row[name]:.1f}" for name in _RATES), f"{row['median ratio']:.2f}"]
+        for row in result["rows"]
+    ]
+    return table(["images", "route", "images/s", "before", "median ratio"], rows) + f"\n\n{where(result)}."
+
 
 def footprint() -> str:
     """Start-up and memory of the service."""
