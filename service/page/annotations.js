@@ -30,11 +30,11 @@ export function stroke(context, { path, colour, negative = false }, thin) {
   context.setLineDash([]);
 }
 
-/** What the model saw of a frame, as a path. @param {[number, number, number, number]} region x, y, width, height in pixels */
-export function rectangle([x, y, width, height]) {
-  const path = new Path2D();
-  path.rect(x, y, width, height);
-  return path;
+/** What the model saw of a frame. @param {[number, number, number, number]} region x, y, width, height in pixels */
+export function paintRegion(context, region, thin) {
+  context.strokeStyle = "rgba(184,196,204,0.8)";
+  context.lineWidth = thin;
+  context.strokeRect(...region);
 }
 
 /** Closed lines as one path. @param {[number, number][][]} lines points in pixels of the frame, the first not repeated */

@@ -143,7 +143,7 @@ function evidence(one, model) {
 /** Which part of a slice the model saw, and in which plane. */
 function seen({ plane, slices }, slice) {
   const { unseen } = slices[slice];
-  const part = unseen ? `The model saw ${percent(1 - unseen)} of the image, inside the dashed line.` : "The model saw the whole image.";
+  const part = unseen ? `The model saw ${percent(1 - unseen)} of the image, inside the thin line.` : "The model saw the whole image.";
   return plane ? `${part} Plane: ${plane}.` : part;
 }
 

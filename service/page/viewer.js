@@ -1,6 +1,6 @@
 /** The viewer: a frame with a saliency map over it. It knows nothing of the page around it. */
 
-import { annotate, closed, paintCrosshair, paintDivider, rectangle, stroke } from "./annotations.js";
+import { annotate, closed, paintCrosshair, paintDivider, paintRegion, stroke } from "./annotations.js";
 import { contoursOf, paintFrame, paintMap } from "./painting.js";
 import { Gestures } from "./gestures.js";
 import { panesOf, Placement, scaleBar } from "./placement.js";
@@ -228,7 +228,7 @@ export class Viewer extends EventTarget {
     context.imageSmoothingEnabled = this.settings.smooth;
     if (map && this.settings.show === "colour") context.drawImage(this.#coloured(pane.which), ...map.region);
     const thin = 1 / this.placement.scale(pane);
-    if (map && this.settings.show !== "hidden") stroke(context, { path: rectangle(map.region), colour: "#b8c4cc", negative: true }, 0.6 * thin);
+    if (map && this.settings.show !== "hidden") paintRegion(context, map.region, thin);
     if (map && this.settings.show === "contour") contoursOf(map, this.settings).forEach((line) => stroke(context, line, thin));
     outlines.forEach((each) => stroke(context, { path: closed(each.lines), colour: each.colour }, 1.4 * thin));
     if (this.crosshair && this.cursor) paintCrosshair(context, this.cursor, thin);
