@@ -236,12 +236,8 @@ def run_together(
 def _in_source(attribution: Attribution, turn: Turn) -> Attribution:
     if turn == UPRIGHT:
         return attribution
-    values, interval = attribution.values, attribution.interval
-    return replace(
-        attribution,
-        values=turned_back(values, turn),
-        interval=None if interval is None else turned_back(interval, turn),
-    )
+    interval = None if attribution.interval is None else turned_back(attribution.interval, turn)
+    return replace(attribution, values=turned_back(attribution.values, turn), interval=interval)
 
 
 def _planned(method: Method, questions: Sequence[Question], terms: Terms) -> int:
