@@ -47,12 +47,12 @@ _SECONDS = 60
 
 
 def display(frame: Frame) -> NDArray[Any]:
-    """A frame as people see it, `[H, W]`."""
+    """Return a frame as people see it, `[H, W]`."""
     return frame.shown()
 
 
 def shown_by_dcmtk(path: Path, transform: list[str]) -> list[NDArray[np.float64]]:
-    """Every frame as dcmtk shows it, `[H, W]`, 0 to 65535 or 0 to 255; none where it does not."""
+    """Have dcmtk show every frame, `[H, W]`, 0 to 65535 or 0 to 255; none where it does not."""
     for program in filter(shutil.which, _PROGRAMS):
         with TemporaryDirectory() as folder:
             command = [program, "-q", "-O", "-S", "+Fa", "+on2", *transform, str(path), str(Path(folder, "frame"))]
@@ -87,7 +87,7 @@ def transform_of(ds: Dataset) -> list[str]:
 
 
 def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Of two pictures; 0 where they are of different size or one of them is flat, 1 where both are flat."""
+    """Correlate two pictures; 0 where they are of different size or one of them is flat, 1 where both are flat."""
     if a.shape != b.shape:
         return 0.0
     if np.ptp(a) == 0 or np.ptp(b) == 0:

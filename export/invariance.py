@@ -193,12 +193,12 @@ def _answer(bundle: Answering, before: Sequence[_Prepared], after: Sequence[_Pre
 
 
 def _about(expected: Answers, row: int) -> int:
-    """Which map is compared: that of the label; the only one of an outlining model."""
+    """Choose the map to compare: that of the label; the only one of an outlining model."""
     return int(expected.labels[row]) if expected.maps.shape[1] > 1 else 0
 
 
 def _rank_correlation(one: Float, other: Float) -> float:
-    """Spearman's rho of two maps, 1 where both are flat."""
+    """Compute Spearman's rho of two maps, 1 where both are flat."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return float(np.array_equal(one, other))
     rho, _ = cast(tuple[float, float], spearmanr(one.ravel(), other.ravel()))

@@ -1,4 +1,4 @@
-"""A bundle whose graphs stay and whose manifest changes: its card follows, and all of it is replaced at once."""
+"""Change the manifest of a bundle whose graphs stay: its card follows, and all of it is replaced at once."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Picture:
 
     @property
     def levels(self) -> NDArray[np.uint16]:
-        """The pixels in 12 bits, `[H, W]`."""
+        """Bring the pixels to 12 bits, `[H, W]`."""
         return self.pixels.astype(np.uint16) * _STEP
 
     @property
@@ -91,7 +91,7 @@ def plain(picture: Picture) -> Stored:
 
 
 def ways(aspect: float) -> dict[str, Way]:
-    """List twenty and two ways to store a picture.
+    """List the ways to store a picture.
 
     Args:
         aspect: of the pixels that the model sees as square. Where it is not 1, as in OCT, grids differ by the factors
@@ -188,7 +188,7 @@ def _high_bit_15(picture: Picture) -> Stored:
 
 
 def _unused_bits(picture: Picture) -> Stored:
-    """An overlay in the bits above the pixels, as PS3.5 8.1.1 allowed."""
+    """Store an overlay in the bits above the pixels, as PS3.5 8.1.1 allowed."""
     pixels = picture.levels
     pixels[::7, ::5] |= 0xA000
     return Stored(_file(_instance(picture, pixels)), _same)

@@ -1,4 +1,4 @@
-"""What of a frame a model is to see: the head without the air around it, or an OCT scan without its fill."""
+"""Find what of a frame a model is to see: the head without the air around it, or an OCT scan without its fill."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Upright:
     """A frame in the model's orientation, or the part of it that is no padding.
 
     Attributes:
-        pixels: `[H, W]`.
+        pixels: `[H, W]`, a view of the frame's.
         inside: bool `[H, W]`, true where a pixel is of the picture: neither padding nor fill; None: all are.
         aspect: height of a pixel divided by its width, as the model sees it.
         turn: from the stored orientation.
@@ -56,7 +56,7 @@ class Upright:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What slices have in common that can share a crop."""
+        """Tell apart slices that cannot share a crop."""
         return self.frame, self.aspect, self.turn
 
 
@@ -68,7 +68,7 @@ def trimmed(slices: Sequence[Upright]) -> list[Upright]:
     x, y, width, height = _bounding_box(np.any(insides, axis=0)) or (0, 0, *slices[0].frame[::-1])
     part = np.s_[y : y + height, x : x + width]
     return [
-        replace(one, pixels=np.ascontiguousarray(one.pixels[part]), inside=inside[part], left=x, top=y)
+        replace(one, pixels=one.pixels[part], inside=inside[part], left=x, top=y)
         for one, inside in zip(slices, insides, strict=True)
     ]
 
@@ -133,8 +133,8 @@ def _head_box(slices: Sequence[Upright]) -> Box | None:
 
 
 def _detection_copy(one: Upright) -> Float:
-    """A small copy with square pixels, what is outside of the picture as dark as its darkest pixel."""
-    pixels = one.pixels.astype(np.float32, copy=False)
+    """Make a small copy with square pixels; what is outside of the picture is as dark as its darkest pixel."""
+    pixels = np.ascontiguousarray(one.pixels, np.float32)
     if one.inside is not None:
         pixels = np.where(one.inside, pixels, pixels[one.inside].min())
     height, width = pixels.shape[0] * one.aspect, pixels.shape[1]
@@ -144,7 +144,7 @@ def _detection_copy(one: Upright) -> Float:
 
 
 def _head(bright: Mask) -> Mask:
-    """Which pixels of a detection copy belong to the head, by those that are no air."""
+    """Find the pixels of a detection copy that belong to the head, by those that are no air."""
     thin = np.asarray(cv2.morphologyEx(bright.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), np.uint8)
     round_kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_SOLID, _SOLID))
     solid = cv2.morphologyEx(_filled(thin, 0.0), cv2.MORPH_OPEN, round_kernel)
@@ -183,17 +183,18 @@ def registration_fill(pixels: Grey8 | Float, inside: Mask | None = None, aspect:
     Returns:
         bool `[H, W]`: flat areas of the brightest level that touch the border, with the JPEG ringing around them.
     """
-    seen = pixels if inside is None else pixels[inside]
+    stored: NDArray[Any] = np.ascontiguousarray(pixels)
+    seen = stored if inside is None else stored[inside]
     low, high = float(seen.min()), float(seen.max())
     level = (high - low) / 255
     if not level:
         return np.zeros(pixels.shape, np.bool_)
-    found, connected = cv2.connectedComponents((pixels >= low + _WHITE * level).astype(np.uint8), connectivity=4)
+    found, connected = cv2.connectedComponents((stored >= low + _WHITE * level).astype(np.uint8), connectivity=4)
     labels = np.asarray(connected, np.intp)
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     touching = np.bincount(border, minlength=found) >= _TOUCHING
     touching[0] = False  # what is not white
-    fill = (touching & _flat(pixels >= high - _SAME * level, labels, found))[labels].astype(np.uint8)
+    fill = (touching & _flat(stored >= high - _SAME * level, labels, found))[labels].astype(np.uint8)
     grown = [round(_FILL_BLEED * max(1.0, finer)) | 1 for finer in (1 / aspect, aspect)]
     return np.asarray(cv2.dilate(fill, np.ones(grown, np.uint8)), np.uint8).astype(np.bool_)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, floor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,8 +48,10 @@ def prepare_series(frames: Sequence[Frame], spec: PreprocessingSpec) -> list[Ite
         One item for each frame, in order; see `prepare`.
     """
     upright = [_turn_upright(frame, spec) for frame in frames]
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for place, one in enumerate(upright):
+        kinds.setdefault(one.kind, []).append(place)
     items: dict[int, Item] = {}
-    kinds = {one.kind: [place for place, other in enumerate(upright) if other.kind == one.kind] for one in upright}
     for places in kinds.values():
         slices = trimmed([upright[place] for place in places])
         if spec.field_of_view == "scan":
@@ -81,8 +84,8 @@ def _turn_upright(frame: Frame, spec: PreprocessingSpec) -> Upright:
         aspect = round((1 / frame.aspect if turn.transpose else frame.aspect) / spec.pixel_aspect, 6)
         if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT:
             aspect = 1.0
-    pixels = np.ascontiguousarray(turned(frame.pixels, turn))
-    inside = None if frame.padding is None else np.ascontiguousarray(~turned(frame.padding, turn))
+    pixels = turned(frame.pixels, turn)
+    inside = None if frame.padding is None else ~turned(frame.padding, turn)
     rows, columns = pixels.shape
     return Upright(pixels, inside, aspect, turn, (rows, columns))
 
@@ -93,14 +96,15 @@ def _resample(one: Upright, crop: Box, spec: PreprocessingSpec) -> Item:
     side = max(width, height * one.aspect) * (1 + 2 * spec.margin)  # in widths of a pixel
     wide, high = round(side, 3), round(side / one.aspect, 3)
     left, top = round(x + width / 2 - wide / 2, 3), round(y + height / 2 - high / 2, 3)
-    windowed = _window(one.pixels, one.inside, crop, spec.window)
+    stored: NDArray[Any] = np.ascontiguousarray(one.pixels)
+    windowed = _window(stored, one.inside, crop, spec.window)
     pixels = _warp(windowed, (left, top, wide, high), spec.size)
     region = region_turned_back(Region(left + one.left, top + one.top, wide, high), one.turn, one.frame)
     return Item(pixels, region, one.turn, _unseen(one, (left, top, wide, high)))
 
 
 def _unseen(one: Upright, box: Box) -> float:
-    """Share of the frame's pixels that lie outside of a box or of the picture."""
+    """Compute the share of the frame's pixels that lie outside of a box or of the picture."""
     left, top, right, bottom = _whole(box, one.pixels.shape)
     seen = (right - left) * (bottom - top)
     if one.inside is not None:
@@ -109,7 +113,7 @@ def _unseen(one: Upright, box: Box) -> float:
 
 
 def _whole(box: Box, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """The pixels of an image that a box touches: left, top, right, bottom, the last two behind them."""
+    """Find the pixels of an image that a box touches: left, top, right, bottom, the last two behind them."""
     left, top, wide, high = box
     right, bottom = min(ceil(left + wide), shape[1]), min(ceil(top + high), shape[0])
     return max(floor(left), 0), max(floor(top), 0), right, bottom

@@ -78,7 +78,7 @@ def _decoded(parts: Sequence[bytes], first: str) -> str:
 
 
 def _codec(charset: str) -> str:
-    """Of the bytes from 0x80 on by value 1 of Specific Character Set; empty where it has none."""
+    """Find the encoding of the bytes from 0x80 on, by value 1 of Specific Character Set; empty where it has none."""
     if charset in _LATIN9:
         return "iso8859_15"
     codec = python_encoding.get(charset, "iso8859").lower()

@@ -81,7 +81,7 @@ def content_of(header: Dataset, index: int) -> Content | None:
 
 
 def content_of_instance(header: Dataset) -> Content | None:
-    """What Image Type (0008,0008) says the pixels of all frames are; None where a picture of one slice, or nothing."""
+    """Read from Image Type (0008,0008) what all frames show; None where a picture of one slice, or nothing."""
     kind = _by_type(terms(header, "ImageType"))
     return None if kind is None else _content(kind, "Image Type (0008,0008)")
 
@@ -92,7 +92,7 @@ def _content(kind: ContentKind, source: str) -> Content:
 
 @lru_cache(1024)
 def _by_type(values: tuple[str, ...]) -> ContentKind | None:
-    """The kind that Image Type or Frame Type names."""
+    """Find the kind that Image Type or Frame Type names."""
     for kind, pattern in _IMAGE_TYPES.items():
         if any(re.fullmatch(pattern, value) for value in values):
             return kind

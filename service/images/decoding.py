@@ -82,7 +82,7 @@ def _codestream(frame: bytes, layout: Layout, patience: Patience) -> Samples:
 
 
 def _native(frame: bytes, layout: Layout) -> Samples:
-    """A frame that is not compressed, or deflated (RFC 1951), in little endian."""
+    """Read a frame that is not compressed, or deflated (RFC 1951), in little endian."""
     one = replace(layout, frames=1)
     if layout.syntax == DEFLATED_FRAMES:
         frame = zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, most_bytes(one))

@@ -64,14 +64,14 @@ def find_frames(ds: Dataset, frames: int) -> Found:
 
 
 def encoded_frames(ds: Dataset, found: Found) -> Iterator[bytes]:
-    """The frames as they are stored, one in memory at a time."""
+    """Yield the frames as they are stored, one in memory at a time."""
     data: bytes = ds.PixelData
     for pieces in found.frames:
         yield b"".join(data[piece] for piece in pieces)
 
 
 def _items(data: bytes) -> list[slice]:
-    """Values of the items; the whole data where they are no items, as some writers leave a single frame."""
+    """Read the values of the items; the whole data where they are no items, as some writers leave a single frame."""
     items: list[slice] = []
     at = 0
     while data[at : at + 4] == _ITEM and at + 8 <= len(data):
@@ -84,7 +84,7 @@ def _items(data: bytes) -> list[slice]:
 
 
 def _begins(data: bytes, item: slice) -> bool:
-    """Whether a piece begins as a compressed image does."""
+    """Tell whether a piece begins as a compressed image does."""
     if data.startswith(_STARTS, item.start):
         return True
     head = data[item.start : min(item.stop, item.start + 8)]
@@ -97,7 +97,7 @@ def _ends(data: bytes) -> bool:
 
 
 def _assign(ds: Dataset, data: bytes, items: list[slice], table: bytes, base: int, frames: int) -> list[list[slice]]:
-    """The pieces of each frame."""
+    """Find the pieces of each frame."""
     if len(items) == frames:
         return [[item] for item in items]
     heads = [number for number, item in enumerate(items) if _begins(data, item)]
@@ -121,7 +121,7 @@ def _in_order(offsets: Sequence[int], places: dict[int, int]) -> list[int]:
 
 
 def _extended_offsets(ds: Dataset, items: Sequence[slice], places: dict[int, int]) -> list[int]:
-    """The Extended Offset Table (7FE0,0001), where each frame is a piece, as it must be (PS3.3 C.7.6.3.1.8)."""
+    """Read the Extended Offset Table (7FE0,0001), where each frame is a piece, as it must be (PS3.3 C.7.6.3.1.8)."""
     offsets = _numbers(ds.get("ExtendedOffsetTable") or b"", 8)
     lengths = _numbers(ds.get("ExtendedOffsetTableLengths") or b"", 8)
     if len(offsets) != len(lengths):
@@ -143,6 +143,6 @@ def _numbers(table: object, width: int) -> list[int]:
 
 
 def _split(data: bytes, item: slice) -> list[slice]:
-    """The JPEG or JPEG 2000 images in a piece, one behind the other."""
+    """Find the JPEG or JPEG 2000 images in a piece, one behind the other."""
     ends = [found.end() for found in _BETWEEN_FRAMES.finditer(data, item.start, min(item.stop, len(data)))]
     return [slice(start, end) for start, end in zip([item.start, *ends], [*ends, item.stop], strict=True)]

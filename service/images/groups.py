@@ -12,7 +12,7 @@ _GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 
 
 def group(header: Dataset, index: int, macro: str) -> Dataset:
-    """The item of a functional group for a frame; the header itself where there is none that can be read.
+    """Find the item of a functional group for a frame; the header itself where there is none that can be read.
 
     Args:
         header: an instance.
@@ -28,11 +28,11 @@ def group(header: Dataset, index: int, macro: str) -> Dataset:
 
 
 def terms(ds: Dataset, keyword: str) -> tuple[str, ...]:
-    """The values of code strings in upper case, with a space for each underscore and hyphen."""
+    """Read the values of code strings in upper case, with a space for each underscore and hyphen."""
     return tuple(value.upper().replace("_", " ").replace("-", " ") for value in texts(ds, keyword))
 
 
 def positive(ds: Dataset, keyword: str) -> float | None:
-    """A number above 0; None where there is none."""
+    """Read a number above 0; None where there is none."""
     found = numbers(ds, keyword, 1)
     return found[0] if found is not None and found[0] > 0 else None

@@ -13,7 +13,7 @@ _COMPONENTS = (1, 3, 4)
 
 
 def unsupported_kind(content: bytes) -> str | None:
-    """The name of a JPEG file's kind where no decoder here reads it, however sound the file is.
+    """Name the kind of a JPEG file where no decoder here reads it, however sound the file is.
 
     Args:
         content: the whole file.

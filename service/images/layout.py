@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def colour(self) -> bool:
-        """Whether frames are in colour by themselves, without a palette."""
+        """Tell whether frames are in colour by themselves, without a palette."""
         return self.photometric in COLOUR
 
 
@@ -141,7 +141,7 @@ def _colours(ds: Dataset, lacks: list[str]) -> tuple[str, int]:
 
 
 def _bits(ds: Dataset, lacks: list[str], *, encoded: bool) -> tuple[int, int, int]:
-    """Bits Allocated, Bits Stored, High Bit; compressed frames know better, and may be the only ones that know."""
+    """Read Bits Allocated, Bits Stored, High Bit; compressed frames know better, and may be the only ones that know."""
     allocated, stored, high = (_number(ds, keyword) or 0 for keyword in ("BitsAllocated", "BitsStored", "HighBit"))
     if not allocated and stored:
         allocated = 8 if stored <= 8 else 16 if stored <= 16 else 32
@@ -158,7 +158,7 @@ def _bits(ds: Dataset, lacks: list[str], *, encoded: bool) -> tuple[int, int, in
 
 
 def _choice(ds: Dataset, keyword: str, lacks: list[str]) -> int:
-    """A number that is 0 or 1, 0 where it is missing."""
+    """Read a number that is 0 or 1, 0 where it is missing."""
     value = _number(ds, keyword)
     if value is None:
         lacks.append(dictionary_description(keyword))

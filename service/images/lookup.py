@@ -27,7 +27,7 @@ class LookupTable:
 
 
 def is_little(ds: Dataset) -> bool:
-    """Whether words are little endian in an instance, its file meta information naming the transfer syntax."""
+    """Tell whether words are little endian in an instance, its file meta information naming the transfer syntax."""
     return ds.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
 
 
@@ -45,7 +45,7 @@ def read_descriptor(ds: Dataset, keyword: str, *, signed: bool) -> tuple[int, in
 
 
 def octets(ds: Dataset, keyword: str, *, little: bool) -> bytes:
-    """The data of a table in little endian, whole words."""
+    """Read the data of a table in little endian, whole words."""
     element = ds[keyword]
     data: Any = element.value
     if not isinstance(data, bytes):

@@ -232,7 +232,7 @@ class _Walk:
         self._put(_ITEM_END if closed.is_item else _SEQUENCE_END, 0)
 
     def _outer(self) -> _Open:
-        """The data set around the innermost sequence."""
+        """Find the data set around the innermost sequence."""
         return self._open[-3] if len(self._open) > 2 else self._top
 
     def _copy(self, end: int) -> None:
@@ -244,7 +244,7 @@ class _Walk:
             self._out += number.to_bytes(size, self._order)
 
     def _header(self) -> _Header:
-        """Of the element here: with the VR that the data set, or at least this element, has (as `dcmread` tells it)."""
+        """Read the head of the element here; the VR is explicit where this element's is, as `dcmread` tells it."""
         tag, vr = self._tag(self._at), self._content[self._at + 4 : self._at + 6]
         if self._implicit or not _is_vr(vr):
             return _Header(tag, None, self._number(self._at + 4), self._at + 8)

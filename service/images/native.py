@@ -17,7 +17,7 @@ _CHUNK = 2**17  # samples that are unpacked at once, a multiple of 8: 16 bytes e
 
 
 def layout_there(length: int, layout: Layout) -> Layout:
-    """What so many bytes hold, against what the header announces.
+    """Compare what so many bytes hold with what the header announces.
 
     That is at most so many frames as announced. And neither the subsampling of YBR_FULL_422 nor cells of other than
     whole bytes, where the bytes are there without these savings.
@@ -33,7 +33,7 @@ def layout_there(length: int, layout: Layout) -> Layout:
 
 
 def most_bytes(layout: Layout) -> int:
-    """Bytes that the frames take, with no sample left out."""
+    """Count the bytes that the frames take, with no sample left out."""
     return -(-_frame_bits(replace(layout, photometric="")) * layout.frames // 8)
 
 
@@ -60,7 +60,7 @@ def native_frames(data: bytes, layout: Layout, syntax: UID, vr: str) -> Iterator
 
 
 def options_of(layout: Layout) -> dict[str, object]:
-    """What pydicom's decoders are told of a layout: cells as they are, of whole bytes or single bits."""
+    """Describe a layout to pydicom's decoders: cells as they are, of whole bytes or single bits."""
     return {
         "rows": layout.rows,
         "columns": layout.columns,

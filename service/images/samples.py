@@ -61,7 +61,7 @@ def _in_eight_bits(values: NDArray[Any], bits: int) -> Grey8:
 
 
 def _depth(found: Samples, layout: Layout) -> tuple[int, int, bool]:
-    """Bits of a sample, place of its highest bit, and whether that is a sign; a compressed frame knows better."""
+    """Find bits, highest bit and sign of a sample; a compressed frame knows better than the header."""
     stored, high, signed = layout.stored, layout.high, layout.signed
     if found.bits is None:
         return stored, high, signed

@@ -48,7 +48,7 @@ def shown(image: Image.Image, head: Head | None) -> NDArray[np.uint8] | NDArray[
 
 
 def _keyed(samples: NDArray[Any], key: object, curve: NDArray[np.float64] | None) -> NDArray[Any]:
-    """The samples with those that equal the key black."""
+    """Make the samples that equal the key black."""
     seen = _through(samples, curve)
     if key is None:
         return seen
@@ -65,6 +65,6 @@ def _through(samples: NDArray[Any], curve: NDArray[np.float64] | None) -> NDArra
 
 
 def _curve(gamma: float) -> NDArray[np.float64]:
-    """From samples of 16 bits, encoded with this exponent, to sRGB, 0..1 (ISO/IEC 15948 13.13)."""
+    """Map samples of 16 bits, encoded with this exponent, to sRGB, 0..1 (ISO/IEC 15948 13.13)."""
     light = np.linspace(0, 1, 1 << 16) ** (1 / gamma)
     return np.where(light <= _LINEAR_END, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)

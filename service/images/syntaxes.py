@@ -54,5 +54,5 @@ def require_decoder(syntax: uid.UID) -> None:
 
 
 def not_supported(what: str) -> UnsupportedTransferSyntax:
-    """The refusal of something that is sound, by its name in the standard."""
+    """Make the refusal of something that is sound, by its name in the standard."""
     return UnsupportedTransferSyntax(f"{what} is not supported")

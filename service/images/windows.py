@@ -129,7 +129,7 @@ def apply_window(values: NDArray[Any], window: Window) -> Float:
 
 
 def usable(window: Window) -> bool:
-    """Whether the standard defines a result for the window: finite, and wide enough for its function."""
+    """Tell whether the standard defines a result for the window: finite, and wide enough for its function."""
     if not np.isfinite([window.centre, window.width]).all():
         return False
     return window.width >= 1 if window.function == "LINEAR" else window.width > 0

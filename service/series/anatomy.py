@@ -34,7 +34,7 @@ class BodyPart:
 
 
 def body_parts(header: Dataset, index: int) -> tuple[BodyPart, ...]:
-    """Every body part that the header says a frame shows, each once.
+    """List every body part that the header says a frame shows, each once.
 
     Body Part Examined (0018,0015), Anatomic Region Sequence (0008,2218) and Primary Anatomic Structure Sequence
     (0008,2228) of the instance, of Frame Anatomy (0020,9071) of all its frames and of this one are read.
@@ -70,7 +70,7 @@ def _coded(place: Dataset) -> Iterator[BodyPart]:
 
 @lru_cache(1024)
 def _name(value: str, scheme: str, meaning: str) -> str:
-    """The term for a code: of SNOMED in its present or its older form by its value, of another scheme by its meaning.
+    """Find the term for a code: of SNOMED, present or older, by its value, of another scheme by its meaning.
 
     Values of SNOMED are told by their form, for writers name the scheme in many ways (SCT, SRT, SNM3, 99SDM).
     """

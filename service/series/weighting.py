@@ -105,7 +105,7 @@ class Timing:
 
 
 def by_header(header: Dataset, index: int) -> tuple[Evidence, ...]:
-    """Everything that the header says of a frame's weighting; empty where it says nothing that decides.
+    """Collect what the header says of a frame's weighting; empty where it says nothing that decides.
 
     Named outright: Acquisition Contrast, Image Type and Frame Type, a diffusion b-value above 0, Angio Flag, the
     attributes of MR Pulse Sequence (PS3.3 C.8.13.4), the sequence's name. Computed: from Scanning Sequence (C.8.3.1),
@@ -145,7 +145,7 @@ def by_header(header: Dataset, index: int) -> tuple[Evidence, ...]:
 
 
 def by_times(timing: Timing) -> Weighting | None:
-    """The weighting that follows from the times of a sequence at 0.5 to 3 T; None where they do not decide.
+    """Derive the weighting from the times of a sequence at 0.5 to 3 T; None where they do not decide.
 
     Where protocols overlap, nothing is said. Spin echoes: T1-weighted by repetition times up to 1 s and echo times up
     to 30 ms, T2-weighted by echo times from 60 ms, proton density by long repetition and short echo times; an inversion
@@ -182,7 +182,7 @@ def _short_spin_echo(timing: Timing) -> Weighting | None:
 
 
 def by_description(description: str) -> frozenset[Weighting]:
-    """The weightings that a Series Description (0008,103E) names; none where it names none.
+    """Find the weightings that a Series Description (0008,103E) names; none where it names none.
 
     T1-weighted sequences that null fluid are T1-weighted. Of the images of an MP2RAGE only the uniform one is (J. P.
     Marques et al., NeuroImage 49:1271 (2010)): the two inversions and the map are not.

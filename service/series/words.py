@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 def has_word(text: str, word: str) -> bool:
-    """Whether a word is in a text, in any case.
+    """Tell whether a word is in a text, in any case.
 
     Args:
         text: of a header.
@@ -29,7 +29,7 @@ def words_in(text: str, words: Iterable[str]) -> list[str]:
 
 
 def _edge(text: str, at: int) -> bool:
-    """Whether a word may begin or end before the character `at`."""
+    """Tell whether a word may begin or end before the character `at`."""
     if at in (0, len(text)):
         return True
     before, behind = _kind(text[at - 1]), _kind(text[at])
