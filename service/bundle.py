@@ -7,6 +7,7 @@ A bundle is one folder. Its schema is in `service.manifest`; `export` writes thr
     model.onnx      input   images   uint8   [N, H, W, 1]         prepared pixels (see PreprocessingSpec)
                     output  logits   float32 [N, K]               before the temperature
                     output  cam      float32 [N, K, h, w]         signed; what it equals is written in the manifest
+                    output  gate     float32 [N, G]               where the manifest has a gate (see there)
                     and, as the manifest lists them (computed only where they are asked for):
                     output  layercam, gradcam_plusplus float32 [N, K, K, h, w]  classes on the diagonal, contrasts
                                                                   [a, b] (why a and not b) beside it

@@ -166,6 +166,95 @@ class SeriesPooling(Strict):
     date: str = ""
 
 
+class GateScore(Strict):
+    """One column of the graph's output `gate`: how far an image is from those that the model knows; larger is farther.
+
+    Attributes:
+        name: of the score.
+        doubtful: from this value on an image is doubtful.
+        refused: from this value on it is not assessable.
+        reason: what such a value says, for people.
+    """
+
+    name: str
+    doubtful: float
+    refused: float
+    reason: str
+
+
+class TypeScore(Strict):
+    """One more column of `gate`: whether the finding's label can be judged on such an image; larger: it cannot.
+
+    Attributes:
+        not_assessed: from this value on only the finding is answered, not which of its labels it is.
+        reason: why, for people.
+    """
+
+    not_assessed: float
+    reason: str
+
+
+class Gate(Strict):
+    """Whether an image is of the kind that the model is for.
+
+    The graph's output `gate` is float32 `[N, G]`: a column for each of `scores`, in order, then one for `type` where
+    there is one.
+
+    Attributes:
+        scores: the worst of them decides.
+        type: see `TypeScore`; None: the label can be judged on every image.
+        fitted_on: the images that the scores and their limits were fitted on, in words.
+        metrics: shares of images found doubtful or refused, by kind of image, on images that no choice looked at.
+        command: that fitted and measured it.
+        date: of that, ISO 8601.
+    """
+
+    scores: tuple[GateScore, ...] = Field(min_length=1)
+    type: TypeScore | None = None
+    fitted_on: str
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+    command: str = ""
+    date: str = ""
+
+
+class Bounds(Strict):
+    """A finding may be absent up to the probability `absent_to`, and present from the probability `present_from` on.
+
+    Where exactly one of the two holds, that is the decision; otherwise it is not decided.
+    """
+
+    absent_to: float = Field(ge=0, le=1)
+    present_from: float = Field(ge=0, le=1)
+
+
+class Conformal(Strict):
+    """Limits of probabilities at which answers are wrong at a stated rate at most (split conformal, by class).
+
+    Vovk et al., "Algorithmic Learning in a Random World", 2005, chapter 4.5 (Mondrian predictors).
+
+    Attributes:
+        error_rate: share of the images of each class whose prediction set lacks their class, at most.
+        labels: lowest calibrated probability at which a label belongs to the prediction set.
+        findings: by name.
+        fitted_on: in words.
+        images: that they were fitted on.
+        groups: patients or blocks of these.
+        metrics: error rates and shares not decided, by class and source, on images that no choice looked at.
+        command: that fitted and measured them.
+        date: of that, ISO 8601.
+    """
+
+    error_rate: float = Field(gt=0, lt=1)
+    labels: dict[str, float]
+    findings: dict[str, Bounds]
+    fitted_on: str
+    images: int = Field(ge=0)
+    groups: int = Field(ge=0)
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+    command: str = ""
+    date: str = ""
+
+
 class Change(Strict):
     """What one other way to store the test images changed in the answers.
 
@@ -225,6 +314,8 @@ class Manifest(Described):
     profiles: dict[Reduced, Profile] = Field(default_factory=dict)
     temperature: float = Field(gt=0)
     series_pooling: SeriesPooling | None = None
+    gate: Gate | None = None
+    conformal: Conformal | None = None
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -235,6 +326,10 @@ class Manifest(Described):
             strangers = set(finding.labels) - set(names)
             if strangers:
                 raise ValueError(f"findings: {finding.name} names labels that do not exist: {sorted(strangers)}")
+        if self.conformal is not None and set(self.conformal.labels) != set(names):
+            raise ValueError("conformal: its labels are not those of the model")
+        if self.conformal is not None and set(self.conformal.findings) != {finding.name for finding in self.findings}:
+            raise ValueError("conformal: its findings are not those of the model")
         if self.default_explanation not in {explanation.method for explanation in self.explanations}:
             raise ValueError("default_explanation: not among the explanations")
         return self
