@@ -23,20 +23,23 @@ from export.tail import TargetGradients
 from training.models.network import Network
 
 LARGEST_HALF = 65504.0
-RESPONSE = ("gram", "strength")
+RESPONSE = ("principal",)
+_SQUARINGS, _ITERATIONS = 6, 24  # together the 1536th power
+_TINY = 1e-20
 _GRADCAM_PLUSPLUS_EPSILON = 1e-6  # pytorch-grad-cam's
 
 
 class Body(nn.Module):
-    """Images uint8 `[N, H, W, 1]` to the last feature maps float32 `[N, D, h, w]`."""
+    """Images uint8 `[N, H, W, 1]` to evidence maps float32 `[N, D, h, w]` and the trunk's summary `[N, F]`."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalise and run the trunk."""
-        return self.network.pyramid(self.network.normalise(images.permute(0, 3, 1, 2)))[-1]
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalise, run the trunk and the neck."""
+        pyramid = self.network.pyramid(self.network.normalise(images.permute(0, 3, 1, 2)))
+        return self.network.evidence(pyramid), self.network.summary(pyramid)
 
 
 class ClassActivation(nn.Module):
@@ -53,7 +56,7 @@ class ClassActivation(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """The maps first, their means after."""
         cam = self.maps(features)
-        return (cam.mean(dim=(2, 3)) + self.bias, cam, *self.kin(features), *response(features))
+        return (cam.mean(dim=(2, 3)) + self.bias, cam, *self.kin(features), principal(features))
 
     def kin(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """LayerCAM and Grad-CAM++ of every class and every contrast, `[N, K, K, h, w]`; see `service.explainers`."""
@@ -71,29 +74,59 @@ class ClassActivation(nn.Module):
         return layercam.reshape(shape), plusplus.reshape(shape)
 
 
-def response(features: Tensor) -> tuple[Tensor, Tensor]:
-    """What Eigen-CAM needs: the Gram matrix `[N, h w, h w]` of the centred cells, and the cells' norms `[N, h w]`."""
+def principal(features: Tensor) -> Tensor:
+    """The projection of feature maps `[N, D, h, w]` on their first principal component, `[N, h, w]` (Eigen-CAM).
+
+    By power iteration on the smaller of both Gram matrices of the centred cells, squared a few times. The sign is that
+    with which cells of a larger uncentred norm are positive.
+    """
     cells = features.flatten(2).transpose(1, 2)
     centred = cells - cells.mean(dim=1, keepdim=True)
-    return centred @ centred.transpose(1, 2), cells.square().sum(dim=2).sqrt()
+    wide = centred.shape[2] >= centred.shape[1]  # more channels than cells
+    gram = centred @ centred.transpose(1, 2) if wide else centred.transpose(1, 2) @ centred
+    for _ in range(_SQUARINGS):
+        gram = gram / gram.square().sum(dim=(1, 2), keepdim=True).sqrt().clamp(min=_TINY)
+        gram = gram @ gram
+    strength = cells.square().sum(dim=2, keepdim=True).sqrt()
+    strength = strength - strength.mean(dim=1, keepdim=True)
+    vector = strength if wide else centred.transpose(1, 2) @ strength
+    for _ in range(_ITERATIONS):
+        vector = gram @ vector
+        vector = vector / vector.square().sum(dim=(1, 2), keepdim=True).sqrt().clamp(min=_TINY)
+    if wide:  # X v = u |X^T u|, with u the first left singular vector
+        component = vector * (centred.transpose(1, 2) @ vector).square().sum(dim=(1, 2), keepdim=True).sqrt()
+    else:
+        component = centred @ vector
+    positive = (component * strength).sum(dim=(1, 2), keepdim=True) >= 0
+    return torch.where(positive, component, -component).reshape(-1, features.shape[2], features.shape[3])
 
 
 class Explained(nn.Module):
     """Images uint8 `[N, H, W, 1]` to logits float32 `[N, K]`, cam float32 `[N, K, h, w]`, and the outputs `names`."""
 
-    def __init__(self, body: nn.Module, tail: ClassActivation | TargetGradients, shapley: nn.Module | None) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        tail: ClassActivation | TargetGradients,
+        shapley: nn.Module | None,
+        gate: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.body, self.tail, self.shapley = body, tail, shapley
+        self.body, self.tail, self.shapley, self.gate = body, tail, shapley, gate
         self.names = tail.names if isinstance(tail, ClassActivation) else RESPONSE
+        if gate is not None:
+            self.names = (*self.names, "gate")
         if shapley is not None:
             self.names = (*self.names, "shapley")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """One pass."""
-        features = self.body(images)
+        features, summary = self.body(images)
         found = self.tail(features)
         if isinstance(self.tail, TargetGradients):
-            found = (*found, *response(features))
+            found = (*found, principal(features))
+        if self.gate is not None:
+            found = (*found, self.gate(summary))
         return found if self.shapley is None else (*found, self.shapley(features))
 
 
@@ -106,7 +139,7 @@ class Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the trunk and the network's own head."""
-        return self.network.classify(self.body(images))
+        return self.network.classify(self.body(images)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +156,14 @@ class Fused:
     bias: tuple[float, ...] | None
 
 
-def fuse_network(network: Network, size: int, *, half: bool = True, shapley: nn.Module | None = None) -> Fused:
+def fuse_network(
+    network: Network,
+    size: int,
+    *,
+    half: bool = True,
+    shapley: nn.Module | None = None,
+    gate: nn.Module | None = None,
+) -> Fused:
     """Fold batch normalisation into the convolutions and put the explanation behind the trunk; the network is copied.
 
     Args:
@@ -131,6 +171,7 @@ def fuse_network(network: Network, size: int, *, half: bool = True, shapley: nn.
         size: side of the input in pixels.
         half: round every weight with two axes or more to half precision, as it will be stored.
         shapley: FastSHAP's trained explainer, `[N, D, h, w]` to `[N, K, g, g]`, where there is one.
+        gate: the trunk's summary `[N, F]` to `[N, G]`, where there is one (`export.familiarity`).
 
     Raises:
         ValueError: the network is in training mode, where normalisation depends on the batch, or a weight lies beyond
@@ -140,20 +181,21 @@ def fuse_network(network: Network, size: int, *, half: bool = True, shapley: nn.
         raise ValueError("the network is in training mode; call eval() first")
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     body = fuse(fx.symbolic_trace(Body(network)))
-    shapley = copy.deepcopy(shapley).eval() if shapley is not None else None
+    shapley, gate = (copy.deepcopy(each).eval() if each is not None else None for each in (shapley, gate))
     if half:
-        if shapley is not None:
-            round_to_half(shapley)
+        for each in (shapley, gate):
+            if each is not None:
+                round_to_half(each)
         round_to_half(body)
         round_to_half(network)  # its trunk is in `body` already, its head is yet to be taken
     plain = Logits(body, network).eval()
     if network.pools_into_linear:
         tail = ClassActivation(network.head)
-        return Fused(Explained(body, tail, shapley).eval(), plain, "class_activation", tuple(tail.bias.tolist()))
+        return Fused(Explained(body, tail, shapley, gate).eval(), plain, "class_activation", tuple(tail.bias.tolist()))
     with torch.no_grad():
-        features = body(torch.zeros(2, size, size, 1, dtype=torch.uint8))
+        features, _ = body(torch.zeros(2, size, size, 1, dtype=torch.uint8))
     tail = TargetGradients(network.classify, features)
-    return Fused(Explained(body, tail, shapley).eval(), plain, "gradient", None)
+    return Fused(Explained(body, tail, shapley, gate).eval(), plain, "gradient", None)
 
 
 def round_to_half(module: nn.Module) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
-from torch import Tensor, nn
+from torch import nn
 
 from export.graph import ClassActivation, Fused, fuse_network
 from service.bundle import Bundle
 from service.manifest import Manifest
 from training.models import build
-from training.models.network import Network
+from training.models.folded import stored_tensors
+from training.models.network import EVIDENCE_WIDTH, Network
 from training.models.shapley_head import ShapleyHead
 
 
@@ -32,7 +30,7 @@ def restore(bundle: Bundle, shapley: nn.Module | None = None) -> Fused:
     """
     if bundle.manifest.graph.cam != "class_activation":
         raise CannotRestore("only networks with a linear head can be restored from their graph; export the checkpoint")
-    stored = stored_tensors(bundle)
+    stored = stored_tensors(bundle.graph)
     network = build(bundle.manifest.provenance.network, len(bundle.manifest.labels)).eval()
     if shapley is None and any(name.startswith("shapley.") for name in stored):
         shapley = new_head(network, bundle.manifest)
@@ -53,11 +51,4 @@ def restore(bundle: Bundle, shapley: nn.Module | None = None) -> Fused:
 
 def new_head(network: Network, manifest: Manifest) -> ShapleyHead:
     """An untrained explainer that fits a bundle's network."""
-    return ShapleyHead(network.widths[-1], len(manifest.labels), manifest.graph.grid[0])
-
-
-def stored_tensors(bundle: Bundle) -> dict[str, Tensor]:
-    """The graph's weights by the module's names, float32."""
-    model = onnx.load(bundle.graph)
-    arrays = {t.name.removesuffix(".half"): numpy_helper.to_array(t) for t in model.graph.initializer}
-    return {name: torch.from_numpy(np.array(array, np.float32)) for name, array in arrays.items()}
+    return ShapleyHead(EVIDENCE_WIDTH, len(manifest.labels), manifest.graph.grid[0])

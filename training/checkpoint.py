@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from training.config import TrainConfig
 from training.files import write_atomically
-from training.models import build
+from training.models import build_opposed, settled
 from training.models.network import Network
 
 
@@ -67,6 +67,7 @@ def load_network(path: Path) -> tuple[Network, TrainConfig]:
     """The averaged network of a checkpoint, in evaluation mode, and the configuration that it was trained with."""
     content = load_run(path)
     config = TrainConfig.model_validate_json(content["config"])
-    network = build(config.network, len(config.classes))
+    healthy = [number for number, name in enumerate(config.classes) if name in config.healthy]
+    network = build_opposed(config.network, len(config.classes), healthy)
     network.load_state_dict(content["averaged"])
-    return network.eval(), config
+    return settled(network).eval(), config

@@ -32,23 +32,40 @@ class StageConfig(Strict):
     epochs: int
 
 
-class TeacherConfig(Strict):
-    """A trained checkpoint that the student also learns from.
+class SamplingConfig(Strict):
+    """How the batches of a run are made up.
 
-    `weight` is the share of its softened probabilities in the label loss (Hinton et al., 2015); `feature_weight` weighs
-    the distance of the student's feature maps, projected, from the teacher's (Romero et al., "FitNets", ICLR 2015).
-    `blend` is the probability that an image is mixed with another one of its batch, so that the student sees the
-    teacher's answer between images too (Beyer et al., "Knowledge distillation: a good teacher is patient and
-    consistent", CVPR 2022). A blended image keeps its label, so `weight` should be close to 1 with it, and has no
-    known lesion.
+    Images are drawn by groups of one source, one weighting, with or without a finding; a group of n images is drawn as
+    often as max(n, `smallest`) to the power `power` says.
+
+    Attributes:
+        power: 1 draws every image alike, 0 every group.
+        smallest: groups of fewer images count as this many.
+        finding_share: share of a batch with a finding.
+        painted: share of the other images that are images with a finding painted out (`training.painting`).
+        paired: share of images with a finding that bring one without, of the same patient and weighting and a near
+            level, where there is one.
+        touched: share of the other images with something painted that is no finding, so that paint tells nothing.
+        stripped: share of images without, and with a finding, whose skull is taken off.
     """
 
-    checkpoint: Path
-    size: int
-    weight: float = 0.5
-    temperature: float = 2.0
-    feature_weight: float = 0.0
-    blend: float = Field(default=0.0, ge=0, le=1)
+    power: float = Field(default=0.65, ge=0, le=1)
+    smallest: int = Field(default=60, ge=1)
+    finding_share: float = Field(default=0.5, gt=0, lt=1)
+    painted: float = Field(default=0.0, ge=0, le=1)
+    paired: float = Field(default=0.0, ge=0, le=1)
+    touched: float = Field(default=0.0, ge=0, le=1)
+    stripped: tuple[float, float] = (0.0, 0.0)
+
+
+class LossConfig(Strict):
+    """Weights of the losses; see `training.losses`."""
+
+    label: float = 0.4
+    cells: float = 3.0
+    cell_label: float = 0.2
+    overlap: float = 0.5
+    sparse: float = 0.01
 
 
 class StagedConfig(Strict):
@@ -84,23 +101,20 @@ class StagedConfig(Strict):
 class TrainConfig(StagedConfig):
     """One run.
 
-    `shares` are the classes' shares of an epoch of `epoch_images` images (default: as in the training part).
-    `map_weight` weighs the loss that keeps a class activation map inside the lesion, `lesion_weight` the loss
-    of an auxiliary lesion segmentation; both need masks.
+    `epoch_images` are drawn in an epoch (default: as many as the training part has). The neck and the head learn at
+    `head_rate` times the `learning_rate` of the trunk.
     """
 
     network: str
-    batch: int = 32
+    batch: int = 24
     epoch_images: int | None = None
-    shares: dict[str, float] | None = None
-    learning_rate: float = 1e-3
-    warm_up: float = 0.15
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.05
-    map_weight: float = 0.0
-    lesion_weight: float = 0.0
+    sampling: SamplingConfig = SamplingConfig()
+    losses: LossConfig = LossConfig()
+    learning_rate: float = 4e-4
+    head_rate: float = 2.5
+    warm_up: float = 0.12
+    weight_decay: float = 0.03
     validate_every: int = 2
-    teacher: TeacherConfig | None = None
 
     @field_validator("network")
     @classmethod

@@ -31,9 +31,9 @@ class Runner:
             for start in bar:
                 rows = np.ascontiguousarray(images[start : start + batch])
                 pixels = resized(self.fabric.to_device(torch.from_numpy(rows).unsqueeze(1).float()), self.size)
-                features = self.network.pyramid(self.network.normalise(pixels))[-1]
-                logits.append(self.network.classify(features).cpu().numpy())
-                maps.append(self.network.maps(features).cpu().numpy())
+                evidence = self.network.evidence(self.network.pyramid(self.network.normalise(pixels)))
+                logits.append(self.network.classify(evidence).cpu().numpy())
+                maps.append(self.network.maps(evidence).cpu().numpy())
         return Outputs(np.concatenate(logits), np.concatenate(maps))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +20,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.functional.classification import multiclass_accuracy
 from tqdm import tqdm
 
-from training.augment import augment, blend, resized
-from training.checkpoint import CheckpointError, load_checkpoint, load_network, load_unfinished, save_checkpoint
+from service.types import Grey8
+from training.augment import augment, resized
+from training.checkpoint import CheckpointError, load_checkpoint, load_unfinished, save_checkpoint
 from training.config import TrainConfig
 from training.datasets.prepared import Prepared
 from training.losses import Batch, Student
-from training.models import build
+from training.models import build_opposed
+from training.models.folded import load_folded
 from training.models.network import Network
+from training.painting import paint_out, strip_skull, touch_elsewhere
+from training.sampling import Draw, Sampler
+
+_INITIAL_IMAGES = 64  # that the normalisation of a bundle's network is measured on
 
 
 def make_fabric(devices: str = "auto") -> Fabric:
@@ -62,7 +69,7 @@ class _Run:
     averaged: AveragedModel
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    teacher: Network | None
+    sampler: Sampler
     steps: int
 
     @property
@@ -96,7 +103,8 @@ def train(
         validation: the images that the averaged weights are watched on.
         out: folder for `last.pt` (state to resume from), `log.csv` and TensorBoard's files.
         fabric: device, precision and processes.
-        initial: state dict of a pre-trained network, or the checkpoint of another run of the same network.
+        initial: a bundle's folder, the checkpoint of another run of the same network, or the state dict of a
+            pre-trained one.
 
     Returns:
         The path of `last.pt`, whose averaged weights are the result.
@@ -121,33 +129,36 @@ def train(
 
 def _start(config: TrainConfig, training: Prepared, fabric: Fabric, initial: Path | None) -> _Run:
     torch.manual_seed(config.seed)
-    network = build(config.network, len(config.classes))
+    healthy = [number for number, name in enumerate(config.classes) if name in config.healthy]
+    network = build_opposed(config.network, len(config.classes), healthy)
     if initial is not None:
-        _initialise(network, load_checkpoint(initial))
-    teacher = None
-    if config.teacher is not None:
-        teacher = load_network(config.teacher.checkpoint)[0].to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        teacher = cast(Network, fabric.to_device(teacher))
-    widths = teacher.widths if teacher is not None else ()
-    student = Student(network, config, widths).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimiser = torch.optim.AdamW(_parameter_groups(student, config), lr=config.learning_rate, fused=True)
-    steps = len(_order(config, training, 0)) // (config.batch * fabric.world_size)
+        _initialise(network, initial, training)
+    student = Student(network, config).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    groups = _parameter_groups(student, config)
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    steps = max(1, (config.epoch_images or len(training)) // (config.batch * fabric.world_size))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=steps * config.epochs, pct_start=config.warm_up
+        optimiser, [group["lr"] for group in groups], total_steps=steps * config.epochs, pct_start=config.warm_up
     )
+    sampler = Sampler(training, np.isin(np.arange(len(config.classes)), healthy), config.sampling)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
     averaged = cast(AveragedModel, fabric.to_device(averaged))
     model, optimiser = fabric.setup(student, optimiser)
-    return _Run(config, fabric, student, model, averaged, optimiser, schedule, teacher, steps)
+    return _Run(config, fabric, student, model, averaged, optimiser, schedule, sampler, steps)
 
 
-def _initialise(network: Network, state: dict[str, Any]) -> None:
-    """Start from another run's averaged weights, or from a state dict as `Network.load_initial` takes it.
+def _initialise(network: Network, initial: Path, training: Prepared) -> None:
+    """Start from a bundle, another run's averaged weights, or a state dict as `Network.load_initial` takes it.
 
     Raises:
         CheckpointError: they do not fit.
     """
     try:
+        if initial.is_dir():
+            rows = np.linspace(0, len(training) - 1, min(_INITIAL_IMAGES, len(training))).astype(np.int64)
+            load_folded(network, initial / "model.onnx", _pixels(np.asarray(training.images[rows])))
+            return
+        state = load_checkpoint(initial)
         if "averaged" in state:
             network.load_state_dict(state["averaged"])
         else:
@@ -186,12 +197,12 @@ def _save(run: _Run, last: Path, epoch: int) -> None:
 def _epoch(run: _Run, training: Prepared, epoch: int) -> dict[str, float]:
     """One pass over the training part; returns the learning rate and the mean of every loss."""
     run.student.train()
-    batches = _batches(run.config, training, epoch, run.steps, run.fabric)
+    batches = _ahead(_batches(run, training, epoch))
     label = f"epoch {epoch + 1}/{run.config.epochs}"
     bar = tqdm(batches, total=run.steps, desc=label, disable=not run.fabric.is_global_zero)
     sums: dict[str, float] = {}
     for number, batch in enumerate(bar):
-        losses = run.model(_taught(batch, run, epoch))
+        losses = run.model(batch)
         run.fabric.backward(torch.stack(list(losses.values())).sum())
         run.fabric.clip_gradients(run.student, run.optimiser, max_norm=5.0)
         run.optimiser.step()
@@ -225,55 +236,61 @@ def _scores(logits: Tensor, labels: NDArray[np.int64], classes: int) -> dict[str
 
 
 def _parameter_groups(student: Student, config: TrainConfig) -> list[dict[str, Any]]:
-    """Weights decay; biases and normalisation do not."""
-    decayed = [p for p in student.parameters() if p.ndim > 1]
-    plain = [p for p in student.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    """Weights decay; biases and normalisation do not. The trunk learns more slowly than what is new."""
+    new = ("network.neck.", "network.head.", "log_scale", "offset")
+    groups: list[dict[str, Any]] = []
+    for rate, fresh in ((config.learning_rate, False), (config.learning_rate * config.head_rate, True)):
+        named = [p for name, p in student.named_parameters() if name.startswith(new) == fresh]
+        groups.append({"params": [p for p in named if p.ndim > 1], "lr": rate, "weight_decay": config.weight_decay})
+        groups.append({"params": [p for p in named if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
+    return groups
 
 
-def _order(config: TrainConfig, data: Prepared, epoch: int) -> NDArray[np.int64]:
-    """Indices of one epoch, shuffled; every class as often as its share asks, each image as often as the others."""
-    random = np.random.default_rng([config.seed, epoch])
-    total = config.epoch_images or len(data)
-    rows: list[NDArray[np.int64]] = []
-    for number, name in enumerate(config.classes):
-        members = np.flatnonzero(data.labels == number)
-        share = config.shares[name] if config.shares else len(members) / len(data)
-        wanted = round(total * share)
-        repeats = -(-wanted // max(len(members), 1))
-        rows.append(np.concatenate([random.permutation(members) for _ in range(repeats)])[:wanted])
-    return random.permutation(np.concatenate(rows))
-
-
-def _batches(config: TrainConfig, data: Prepared, epoch: int, steps: int, fabric: Fabric) -> Iterator[Batch]:
-    """This process's augmented batches of one epoch."""
-    order = _order(config, data, epoch)
-    healthy = torch.tensor([name in config.healthy for name in config.classes])
-    for step in range(steps):
-        start = (step * fabric.world_size + fabric.global_rank) * config.batch
-        rows = np.sort(order[start : start + config.batch])
-        generator = torch.Generator().manual_seed(hash((config.seed, epoch, step, fabric.global_rank)) & (2**62 - 1))
-        images, masks = augment(_pixels(data.images[rows]), _pixels(data.masks[rows]), config.augmentation, generator)
+def _batches(run: _Run, data: Prepared, epoch: int) -> Iterator[Batch]:
+    """This process's augmented batches of one epoch, at its size."""
+    config, rank = run.config, run.fabric.global_rank
+    for step in range(run.steps):
+        random = np.random.default_rng([config.seed, epoch, step, rank])
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        draws = run.sampler.draw(config.batch, random)
+        drawn = [_drawn(draw, run, data, random) for draw in draws]
+        images, masks = (_pixels(np.stack(each)) for each in zip(*drawn, strict=True))
+        size = config.size_at(epoch)
+        images, masks = augment(resized(images, size), resized(masks, size), config.augmentation, generator)
+        rows = np.array([draw.row for draw in draws])
+        painted = torch.tensor([draw.painted for draw in draws])
+        healthy = torch.tensor([name in config.healthy for name in config.classes])
         labels = torch.from_numpy(data.labels[rows])
-        known = torch.from_numpy(data.has_mask[rows]) | healthy[labels]
-        if config.teacher is not None and config.teacher.blend:
-            images, blended = blend(images, config.teacher.blend, generator)
-            known &= ~blended
-        yield fabric.to_device(Batch(images, labels, masks, known))
+        labels = torch.where(painted, int(healthy.long().argmax()), labels)
+        yield Batch(
+            images.contiguous(memory_format=torch.channels_last),
+            labels,
+            torch.from_numpy(data.typed[rows]),
+            masks,
+            torch.from_numpy(data.has_mask[rows]) | healthy[labels],
+        )
 
 
-def _taught(batch: Batch, run: _Run, epoch: int) -> Batch:
-    """The batch at this epoch's size, with the teacher's logits and feature maps at the teacher's."""
-    config, teacher = run.config, run.teacher
-    opinion, pyramid = None, []
-    if teacher is not None and config.teacher is not None:
-        with torch.no_grad(), run.fabric.autocast():
-            pixels = resized(batch.images, config.teacher.size).contiguous(memory_format=torch.channels_last)
-            pyramid = teacher.pyramid(teacher.normalise(pixels))
-            opinion = teacher.classify(pyramid[-1]).float()
-    size = config.size_at(epoch)
-    images = resized(batch.images, size).contiguous(memory_format=torch.channels_last)
-    return Batch(images, batch.labels, resized(batch.masks, size), batch.has_mask, opinion, pyramid)
+def _drawn(draw: Draw, run: _Run, data: Prepared, random: np.random.Generator) -> tuple[Grey8, Grey8]:
+    """Image and mask, uint8 `[S, S]`, painted and stripped as the configuration says."""
+    image, mask = np.array(data.images[draw.row]), np.array(data.masks[draw.row])
+    sampling, paintable = run.config.sampling, run.sampler.paintable
+    if draw.painted:
+        image, mask = paint_out(image, mask, random), np.zeros_like(mask)
+    elif len(paintable) and random.random() < sampling.touched:
+        image = touch_elsewhere(image, mask, np.array(data.masks[random.choice(paintable)]), random)
+    if random.random() < sampling.stripped[int(mask.any())]:
+        image = strip_skull(image, mask, random)
+    return image, mask
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each made while the one before is learnt from."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def _pixels(images: NDArray[np.uint8]) -> Tensor:

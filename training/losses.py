@@ -1,8 +1,9 @@
-"""What a network is trained on: labels, where the lesion is, and a teacher's opinion."""
+"""What a network is trained on: is there a finding, which, and in which cells."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,125 +12,127 @@ from torch.nn import functional
 from training.config import TrainConfig
 from training.models.network import Network
 
-
-class LesionDecoder(nn.Module):
-    """A small feature pyramid that segments the lesion during training; never exported.
-
-    Lin et al., "Feature Pyramid Networks", CVPR 2017. Output `[N, K + 1, h, w]` on the
-    finest grid: background, then the classes.
-    """
-
-    def __init__(self, widths: tuple[int, ...], classes: int, width: int = 64) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(w, width, 1) for w in widths)
-        self.norm = nn.BatchNorm2d(width)
-        self.last = nn.Conv2d(width, classes + 1, 3, padding=1)
-
-    def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """Feature maps, finest first, to segmentation logits."""
-        grid = pyramid[0].shape[-2:]
-        total = torch.stack(
-            [
-                functional.interpolate(lateral(features), size=grid, mode="bilinear", align_corners=False)
-                for lateral, features in zip(self.lateral, pyramid, strict=True)
-            ]
-        ).sum(dim=0)
-        return self.last(functional.relu(self.norm(total)))
+_INSIDE, _OUTSIDE = 0.25, 0.02  # share of a cell inside the lesion from which, and up to which, its answer is known
+_INSIDE_WEIGHT = 6.0  # lesions are small: of a cell inside, against one outside
+_SMOOTHING = 0.01
 
 
 @dataclass
 class Batch:
     """What one step learns from.
 
-    `images` float `[N, 1, S, S]` 0..255; `labels` int64 `[N]`; `masks` float `[N, 1, S, S]` 0..255;
-    `has_mask` bool `[N]`: the mask is known (it may be empty); `teacher` logits `[N, K]` or None;
-    `teacher_pyramid` its feature maps, finest first, empty without a teacher.
+    Attributes:
+        images: float `[N, 1, S, S]`, 0..255.
+        labels: int64 `[N]`, class numbers.
+        typed: bool `[N]`: which class it is is known; otherwise only whether the class is a healthy one.
+        masks: float `[N, 1, S, S]`, 0..255: inside the lesion.
+        outlined: bool `[N]`: the mask is known (it may be empty).
     """
 
     images: Tensor
     labels: Tensor
+    typed: Tensor
     masks: Tensor
-    has_mask: Tensor
-    teacher: Tensor | None = None
-    teacher_pyramid: list[Tensor] = field(default_factory=list[Tensor])
+    outlined: Tensor
 
 
 class Student(nn.Module):
-    """A network with the training-only decoder; its forward pass gives the losses, each a scalar."""
+    """A network with what only training needs; its forward pass gives the losses, each a scalar.
 
-    def __init__(self, network: Network, config: TrainConfig, teacher_widths: tuple[int, ...] = ()) -> None:
+    The evidence of a cell is a logit after `scale` and `offset`, which are learned: a map's mean is the image's logit,
+    so that the cells of a small lesion must hold large values.
+    """
+
+    healthy: Tensor
+
+    def __init__(self, network: Network, config: TrainConfig) -> None:
         super().__init__()
-        pairs = zip(network.widths, teacher_widths, strict=False)
-        self.projections = nn.ModuleList(nn.Conv2d(own, theirs, 1) for own, theirs in pairs)
         self.network = network
-        self.config = config
-        self.decoder = LesionDecoder(network.widths, len(config.classes)) if config.lesion_weight else None
+        self.weights = config.losses
+        self.register_buffer("healthy", torch.tensor([name in config.healthy for name in config.classes]))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(0.05)))
+        self.offset = nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted losses by name."""
-        config, network = self.config, self.network
-        pyramid = network.pyramid(network.normalise(batch.images))
-        logits = network.classify(pyramid[-1]).float()
-        losses = {"label": functional.cross_entropy(logits, batch.labels, label_smoothing=config.label_smoothing)}
-        if batch.teacher is not None and config.teacher is not None:
-            distance = distillation(logits, batch.teacher, config.teacher.temperature)
-            losses = {
-                "label": losses["label"] * (1 - config.teacher.weight),
-                "teacher": distance * config.teacher.weight,
-            }
-            projected = [projection(features) for projection, features in zip(self.projections, pyramid, strict=True)]
-            losses["features"] = config.teacher.feature_weight * feature_distance(projected, batch.teacher_pyramid)
-        if config.map_weight:
-            maps = network.maps(pyramid[-1]).float()
-            losses["map"] = config.map_weight * map_loss(maps, batch)
-        if self.decoder is not None:
-            losses["lesion"] = config.lesion_weight * lesion_loss(self.decoder(pyramid).float(), batch)
+        network, weights = self.network, self.weights
+        evidence = network.evidence(network.pyramid(network.normalise(batch.images))).float()
+        maps = network.maps(evidence)
+        logits = network.classify(evidence)
+        finding = ~self.healthy[batch.labels]
+        losses = {"finding": finding_loss(logits, finding, self.healthy)}
+        known = batch.typed & finding
+        own = _within_findings(batch.labels, self.healthy)
+        losses["label"] = weights.label * label_loss(logits[:, ~self.healthy], own, known)
+        cells = maps[:, ~self.healthy] * self.log_scale.exp()
+        inside, sure = covered_cells(batch.masks, (maps.shape[-2], maps.shape[-1]))
+        losses["cells"] = weights.cells * cell_loss(
+            torch.logsumexp(cells, dim=1) + self.offset, inside, sure & batch.outlined[:, None, None]
+        )
+        losses["cell_label"] = weights.cell_label * cell_label_loss(
+            cells, own, inside & (known & batch.outlined)[:, None, None]
+        )
+        drawn = batch.outlined & finding
+        share = functional.adaptive_avg_pool2d(batch.masks, (maps.shape[-2], maps.shape[-1]))[:, 0] / 255
+        losses["overlap"] = weights.overlap * overlap_loss(torch.logsumexp(cells, dim=1) + self.offset, share, drawn)
+        outside = ~inside | ~finding[:, None, None]
+        outside = outside & (batch.outlined | ~finding)[:, None, None]
+        positive = functional.relu(maps[:, ~self.healthy]) * outside[:, None]
+        losses["sparse"] = weights.sparse * positive.mean()
         return losses
 
 
-def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of softened probabilities, times the squared temperature (Hinton et al., 2015)."""
-    student = functional.log_softmax(logits / temperature, dim=1)
-    target = functional.log_softmax(teacher.float() / temperature, dim=1)
-    return functional.kl_div(student, target, reduction="batchmean", log_target=True) * temperature**2
+def finding_loss(logits: Tensor, finding: Tensor, healthy: Tensor) -> Tensor:
+    """Binary cross-entropy of "any finding" against "none", from logits `[N, K]`; `finding` `[N]`, `healthy` `[K]`."""
+    odds = torch.logsumexp(logits[:, ~healthy], dim=1) - torch.logsumexp(logits[:, healthy], dim=1)
+    target = finding.float() * (1 - 2 * _SMOOTHING) + _SMOOTHING
+    return functional.binary_cross_entropy_with_logits(odds, target)
 
 
-def feature_distance(own: list[Tensor], teacher: list[Tensor]) -> Tensor:
-    """Mean over levels and cells of one minus the cosine between feature vectors.
+def label_loss(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy among the findings, `[N, F]`, of the images whose label is `known`; zero where none is."""
+    if not known.any() or logits.shape[1] < 2:
+        return logits.sum() * 0
+    return functional.cross_entropy(logits[known], labels[known])
 
-    Both are lists of `[N, D_i, h, w]` with the same D_i; the teacher's are brought to the student's grid.
+
+def covered_cells(masks: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Which cells lie inside the lesion, and of which it can be said, both bool `[N, h, w]`.
+
+    A lesion smaller than the share that counts as inside has its best covered cell.
     """
-    distances: list[Tensor] = []
-    for mine, theirs in zip(own, teacher, strict=True):
-        target = functional.interpolate(theirs, size=mine.shape[-2:], mode="area")
-        distances.append(1 - functional.cosine_similarity(mine.float(), target.float(), dim=1).mean())
-    return torch.stack(distances).mean()
+    covered = functional.adaptive_avg_pool2d(masks, grid)[:, 0] / 255
+    best = covered.flatten(1).amax(dim=1)[:, None, None]
+    small = (covered >= best * 0.999) & (best > _OUTSIDE / 2) & (best <= _INSIDE)
+    inside = (covered > _INSIDE) | small
+    return inside, inside | (covered <= _OUTSIDE)
 
 
-def map_loss(maps: Tensor, batch: Batch) -> Tensor:
-    """Minus log of the share that lies inside the lesion of a spatial softmax over the label's map.
-
-    Only images with a lesion count. A cell counts by the share of it that the mask covers, relative to the
-    best-covered cell, so that a lesion smaller than a cell can still be hit.
-    """
-    covered = functional.adaptive_avg_pool2d(batch.masks, (maps.shape[-2], maps.shape[-1])).flatten(1) / 255
-    best = covered.amax(dim=1)
-    lesions = batch.has_mask & (best > 1e-3)
-    if not lesions.any():
-        return maps.new_zeros(())
-    own = maps[torch.arange(len(maps)), batch.labels].flatten(1)[lesions]
-    weight = (covered / best.clamp(min=1e-3).unsqueeze(1))[lesions]
-    inside = (own.softmax(dim=1) * weight).sum(dim=1)
-    return -torch.log(inside.clamp(min=1e-6)).mean()
+def cell_loss(cells: Tensor, inside: Tensor, sure: Tensor) -> Tensor:
+    """Weighted binary cross-entropy of cells' logits `[N, h, w]` against `inside`, where it is `sure`."""
+    if not sure.any():
+        return cells.sum() * 0
+    weight = torch.where(inside, _INSIDE_WEIGHT, 1.0) * sure
+    each = functional.binary_cross_entropy_with_logits(cells, inside.float(), reduction="none")
+    return (each * weight).sum() / weight.sum()
 
 
-def lesion_loss(segmentation: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of every cell against background or the image's class; lesion cells weigh four times."""
-    if not batch.has_mask.any():
-        return segmentation.new_zeros(())
-    grid = (segmentation.shape[-2], segmentation.shape[-1])
-    inside = functional.adaptive_avg_pool2d(batch.masks, grid).squeeze(1) > 127
-    target = torch.where(inside, (batch.labels + 1).view(-1, 1, 1), 0)[batch.has_mask]
-    weight = segmentation.new_full((segmentation.shape[1],), 4.0)
-    weight[0] = 1.0
-    return functional.cross_entropy(segmentation[batch.has_mask], target, weight=weight)
+def cell_label_loss(cells: Tensor, labels: Tensor, inside: Tensor) -> Tensor:
+    """Cross-entropy among the findings, `[N, F, h, w]`, of the cells `inside` a lesion of a known label."""
+    if not inside.any() or cells.shape[1] < 2:
+        return cells.sum() * 0
+    chosen = cells.permute(0, 2, 3, 1)[inside]
+    return functional.cross_entropy(chosen, labels[:, None, None].expand_as(inside)[inside])
+
+
+def overlap_loss(cells: Tensor, share: Tensor, drawn: Tensor) -> Tensor:
+    """One less the soft Dice coefficient of cells `[N, h, w]` and the lesion's share of them, of the images `drawn`."""
+    if not drawn.any():
+        return cells.sum() * 0
+    p, t = torch.sigmoid(cells[drawn]), share[drawn]
+    return (1 - (2 * (p * t).sum(dim=(1, 2)) + 0.5) / (p.sum(dim=(1, 2)) + t.sum(dim=(1, 2)) + 0.5)).mean()
+
+
+def _within_findings(labels: Tensor, healthy: Tensor) -> Tensor:
+    """Class numbers among the findings alone, int64 `[N]`; 0 for a healthy class, where it is not used."""
+    return ((~healthy).long().cumsum(dim=0) - 1).clamp(min=0)[labels]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from training.models.network import Network
+from torch.nn.utils import parametrize
+
+from training.models.network import Network, Opposed
 from training.models.oculusnet import OculusNet
 from training.models.resnet50 import ResNet50
 
@@ -20,3 +22,21 @@ def build(name: str, classes: int) -> Network:
     if name not in NETWORKS:
         raise ValueError(f"no network {name!r}; there are {', '.join(sorted(NETWORKS))}")
     return NETWORKS[name](classes)
+
+
+def build_opposed(name: str, classes: int, healthy: Sequence[int]) -> Network:
+    """A new network whose healthy classes are opposed to the findings (see `Opposed`); raises as `build`.
+
+    `settled` makes plain weights of it.
+    """
+    network = build(name, classes)
+    if 0 < len(healthy) < classes:
+        parametrize.register_parametrization(network.head, "weight", Opposed(healthy, classes))
+    return network
+
+
+def settled(network: Network) -> Network:
+    """The same network with plain weights: what is constrained in training is a value like others afterwards."""
+    if parametrize.is_parametrized(network.head, "weight"):
+        parametrize.remove_parametrizations(network.head, "weight")
+    return network

@@ -1,26 +1,37 @@
-"""What the networks have in common: grey input, global average pooling, one linear head."""
+"""What the networks have in common: grey input, evidence maps, global average pooling, one linear head."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 GREY_MEAN, GREY_STD = 0.22, 0.20  # of prepared pixels scaled to 0..1; brain MRI and OCT lie close to each other
 
 
-class Network(nn.Module):
-    """A classifier whose head is global average pooling and one linear layer.
+EVIDENCE_WIDTH, _NECK_WIDTH = 64, 96
 
-    Subclasses set `head` and implement `pyramid`. With `A = pyramid(x)[-1]`, the class activation map
-    `cam_c = sum_d W[c, d] A_d` satisfies `mean(cam_c) + b_c = logit_c` (Zhou et al., CVPR 2016). A network with
-    another head overrides `classify`, and `maps` where it is to be measured by its maps.
+
+class Network(nn.Module):
+    """A classifier whose maps decide: evidence maps at stride 8, global average pooling, one linear layer.
+
+    A subclass makes the trunk and implements `pyramid`; `widths` are the channels of what that returns. With
+    `A = evidence(pyramid(x))`, which is never negative, the class activation map `cam_c = sum_d W[c, d] A_d` satisfies
+    `mean(cam_c) + b_c = logit_c` (Zhou et al., CVPR 2016). A network with another head overrides `classify`, and `maps`
+    where it is to be measured by its maps.
     """
 
-    head: nn.Linear
     widths: tuple[int, ...]
 
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.neck = Neck(self.widths)
+        self.head = nn.Linear(EVIDENCE_WIDTH, classes)
+
     def pyramid(self, x: Tensor) -> list[Tensor]:
-        """Feature maps, finest first. `x` float `[N, 1, H, W]`, normalised; each `[N, widths[i], h_i, w_i]`."""
+        """Feature maps, finest (stride 8) first. `x` float `[N, 1, H, W]`, normalised; `[N, widths[i], h_i, w_i]`."""
         raise NotImplementedError
 
     def load_initial(self, state: dict[str, Tensor]) -> None:
@@ -31,22 +42,73 @@ class Network(nn.Module):
         """Prepared pixels 0..255, any dtype, `[N, 1, H, W]`, to the range that the network is trained on."""
         return (pixels.float() * (1 / 255) - GREY_MEAN) / GREY_STD
 
+    def evidence(self, pyramid: list[Tensor]) -> Tensor:
+        """Evidence maps of a pyramid, `[N, D, h, w]` on its finest grid, 0 or more."""
+        return self.neck(pyramid)
+
+    def summary(self, pyramid: list[Tensor]) -> Tensor:
+        """What an image looks like to the trunk, `[N, F]`: the spatial means of the last two feature maps."""
+        return torch.cat([features.float().mean(dim=(2, 3)) for features in pyramid[-2:]], dim=1)
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits `[N, K]` of prepared pixels 0..255 `[N, 1, H, W]`."""
-        return self.classify(self.pyramid(self.normalise(pixels))[-1])
+        return self.classify(self.evidence(self.pyramid(self.normalise(pixels))))
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits `[N, K]` of the last feature maps `[N, D, h, w]`."""
-        return self.head(features.mean(dim=(2, 3)))
+    def classify(self, evidence: Tensor) -> Tensor:
+        """Logits `[N, K]` of evidence maps `[N, D, h, w]`."""
+        return self.head(evidence.mean(dim=(2, 3)))
 
     @property
     def pools_into_linear(self) -> bool:
         """Whether the head is pooling and one linear layer, so that its class activation maps are exact."""
         return type(self).classify is Network.classify
 
-    def maps(self, features: Tensor) -> Tensor:
-        """Class activation maps `[N, K, h, w]` of the last feature maps `[N, D, h, w]`."""
-        return torch.einsum("kd,ndhw->nkhw", self.head.weight, features)
+    def maps(self, evidence: Tensor) -> Tensor:
+        """Class activation maps `[N, K, h, w]` of evidence maps `[N, D, h, w]`."""
+        return torch.einsum("kd,ndhw->nkhw", self.head.weight, evidence)
+
+
+class Neck(nn.Module):
+    """Brings the trunk's feature maps together on the finest grid and makes evidence of them.
+
+    A feature pyramid (Lin et al., "Feature Pyramid Networks", CVPR 2017) of one level. The last convolution goes
+    through softplus, so that evidence is never negative and a small lesion can still carry a mean over all cells.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(width, _NECK_WIDTH, 1) for width in widths)
+        self.norm = nn.BatchNorm2d(_NECK_WIDTH)
+        self.middle = nn.Sequential(
+            nn.Conv2d(_NECK_WIDTH, _NECK_WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(_NECK_WIDTH)
+        )
+        self.last = nn.Conv2d(_NECK_WIDTH, EVIDENCE_WIDTH, 1)
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        """Feature maps, finest first, to evidence `[N, D, h, w]`, 0 or more."""
+        grid = (pyramid[0].shape[-2], pyramid[0].shape[-1])
+        total = self.lateral[0](pyramid[0])
+        for lateral, features in zip(list(self.lateral)[1:], pyramid[1:], strict=True):
+            total = total + functional.interpolate(lateral(features), size=grid, mode="bilinear", align_corners=False)
+        hidden = functional.relu(self.middle(functional.relu(self.norm(total))))
+        return functional.softplus(self.last(hidden))
+
+
+class Opposed(nn.Module):
+    """A parametrisation of the head's weight: what speaks for any finding speaks as much against the healthy classes.
+
+    So one map answers whether there is a finding: that of a healthy class is minus the mean of the findings' maps.
+    """
+
+    healthy: Tensor
+
+    def __init__(self, healthy: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.register_buffer("healthy", torch.tensor([c in healthy for c in range(classes)]), persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight `[K, D]` with the healthy rows replaced."""
+        return torch.where(self.healthy[:, None], -weight[~self.healthy].mean(dim=0, keepdim=True), weight)
 
 
 def grey_stem(weight: Tensor) -> Tensor:

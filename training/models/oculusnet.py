@@ -2,9 +2,9 @@
 
 Umair et al., "OculusNet", Front. Med. 2025, doi 10.3389/fmed.2025.1596726, gives no layer table, so this is
 not their network. What a B-scan asks for: retinal layers are a few pixels thick and lesions sit on them, so
-the map keeps one cell for 16 pixels (14 x 14 at 224) and the last stages widen their view by 5 x 5 kernels instead
-of striding. The blocks are inverted residuals without squeeze-and-excitation, laid out as the first thirteen of
-EfficientNet-Lite0, so that its ImageNet weights fit.
+the deepest feature maps keep one cell for 16 pixels, and the last stages widen their view by 5 x 5 kernels instead of
+striding. The neck brings them to one cell for 8 pixels (28 x 28 at 224). The blocks are inverted residuals without
+squeeze-and-excitation, laid out as the first thirteen of EfficientNet-Lite0, so that its ImageNet weights fit.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ STEM_WIDTH, HEAD_WIDTH = 32, 512
 
 
 class OculusNet(Network):
-    """Stem, six stages of inverted residuals, a 1x1 convolution, global average pooling, one linear head."""
+    """Stem, six stages of inverted residuals, a 1x1 convolution, and `Network`'s neck and head."""
 
     widths = (40, 112, HEAD_WIDTH)
 
     def __init__(self, classes: int) -> None:
-        super().__init__()
+        super().__init__(classes)
         self.stem = _convolution(1, STEM_WIDTH, kernel=3, stride=2)
         blocks: list[list[nn.Module]] = []
         width = STEM_WIDTH
@@ -56,7 +56,6 @@ class OculusNet(Network):
             blocks.append(row)
         self.stages = nn.ModuleList(nn.Sequential(*row) for row in blocks)
         self.last = _convolution(width, HEAD_WIDTH, kernel=1)
-        self.head = nn.Linear(HEAD_WIDTH, classes)
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """Feature maps after a third, two thirds and all of the network; see `Network.pyramid`."""

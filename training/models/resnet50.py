@@ -14,13 +14,12 @@ class ResNet50(Network):
     widths = (512, 1024, 2048)
 
     def __init__(self, classes: int) -> None:
-        super().__init__()
+        super().__init__(classes)
         trunk = torchvision.models.resnet50(weights=None, zero_init_residual=True)
         trunk.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
         trunk.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
         self.trunk = trunk
-        self.head = nn.Linear(2048, classes)
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """Feature maps after a third, two thirds and all of the network; see `Network.pyramid`."""
