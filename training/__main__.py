@@ -77,6 +77,17 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         default=8,
         help="leave out slices this close to another part, where patients are unknown (default: %(default)s)",
     )
+    split.add_argument(
+        "--extend", type=Path, metavar="FILE", help="keep this split's parts and deal the other images by patient"
+    )
+    split.add_argument(
+        "--place",
+        type=_place,
+        action="append",
+        default=[],
+        metavar="PATIENT=PART",
+        help="with --extend: put a patient into a part",
+    )
     split.set_defaults(run=_split)
 
 
@@ -105,6 +116,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _place(text: str) -> tuple[str, str]:
+    patient, _, part = text.rpartition("=")
+    if not patient or part not in ("train", "validation", "test"):
+        raise argparse.ArgumentTypeError(f"{text} is not PATIENT=PART, with train, validation or test for PART")
+    return patient, part
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value < 0:
@@ -130,19 +148,23 @@ def _split(arguments: argparse.Namespace) -> int:
 
     from training.datasets.describe import check_split
     from training.datasets.duplicates import clusters, near_pairs, perceptual_hashes
-    from training.datasets.split import make_split
+    from training.datasets.sources import extend_split
+    from training.datasets.split import Split, make_split
     from training.datasets.tables import print_split
 
     records = _records(arguments)
     pairs = near_pairs(perceptual_hashes(records))
-    split = make_split(
-        records,
-        pairs,
-        seed=arguments.seed,
-        test_share=arguments.test,
-        validation_share=arguments.validation,
-        guard=arguments.guard,
-    )
+    if arguments.extend is not None:
+        split = extend_split(records, Split.load(arguments.extend), dict(arguments.place))
+    else:
+        split = make_split(
+            records,
+            pairs,
+            seed=arguments.seed,
+            test_share=arguments.test,
+            validation_share=arguments.validation,
+            guard=arguments.guard,
+        )
     split.save(arguments.out)
     check = check_split(records, split, clusters(len(records), pairs))
     print_split(check, Console())

@@ -24,12 +24,15 @@ def brain_folders(root: Path) -> list[Record]:
 # Where each adapter is. A module is imported when its adapter is asked for: some need a file format's library.
 ADAPTERS: dict[str, str] = {
     "brain_folders": "training.datasets:brain_folders",
+    "brain_sources": "training.datasets.sources:brain_sources",
     "brats": "training.datasets.brats:brats",
     "class_folders": "training.datasets.class_folders:class_folders",
     "drive": "training.datasets.drive:drive",
     "figshare": "training.datasets.figshare:figshare",
     "four_class": "training.datasets.four_class:four_class",
+    "indexed": "training.datasets.sources:indexed",
     "kermany": "training.datasets:kermany",
+    "oct_sources": "training.datasets.sources:oct_sources",
     "stare": "training.datasets.stare:stare",
 }
 

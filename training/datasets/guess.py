@@ -63,7 +63,12 @@ def _all_stems(pattern: str) -> Fits:
     return fits
 
 
+def _indexed(files: list[PurePosixPath]) -> bool:
+    return PurePosixPath("index.csv") in files
+
+
 _LAYOUTS: tuple[tuple[str, Fits], ...] = (
+    ("indexed", _indexed),
     ("figshare", _some_name(r"\d+\.mat")),
     ("brats", _some_name(r".+_seg\.nii(\.gz)?")),
     ("stare", _some_name(_STARE.pattern)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,9 @@ class Prepared:
 
     `images` uint8 `[N, S, S]`; `masks` uint8 `[N, S, S]` (share of a pixel inside the lesion, 0..255);
     `has_mask` bool `[N]`; `labels` int64 `[N]`; `groups` and `ids`, one per image.
+
+    The others are those of `Record`, one per image, and need not be given: `sources`, `weightings` and `planes` ("" where
+    unknown), `levels` float64 `[N]` (NaN where unknown), `skull_stripped` (None where unknown), `typed` bool `[N]`.
     """
 
     images: Grey8
@@ -34,9 +37,43 @@ class Prepared:
     labels: NDArray[np.int64]
     groups: tuple[str, ...]
     ids: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    weightings: tuple[str, ...] = ()
+    planes: tuple[str, ...] = ()
+    levels: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    skull_stripped: tuple[bool | None, ...] = ()
+    typed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        """Fill in what was not given: unknown for every image, and every class judged."""
+        count = len(self.labels)
+        unknown: dict[str, object] = {
+            "sources": ("",) * count,
+            "weightings": ("",) * count,
+            "planes": ("",) * count,
+            "levels": np.full(count, np.nan),
+            "skull_stripped": (None,) * count,
+            "typed": np.ones(count, np.bool_),
+        }
+        for name, values in unknown.items():
+            given = len(getattr(self, name))
+            if given not in (0, count):
+                raise ValueError(f"{name} holds {given} values for {count} images")
+            if not given:
+                object.__setattr__(self, name, values)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def joined(self, other: Prepared) -> Prepared:
+        """Put another set of images behind these; the pixels are copied into memory."""
+        pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
+        return Prepared(
+            **{
+                name: np.concatenate([mine, theirs]) if isinstance(mine, np.ndarray) else mine + theirs
+                for name, (mine, theirs) in pairs.items()
+            }
+        )
 
 
 def prepare_records(
@@ -62,6 +99,12 @@ def prepare_records(
         labels=np.array([index[record.label] for record in records], np.int64),
         groups=tuple(record.group for record in records),
         ids=tuple(record.id for record in records),
+        sources=tuple(record.source or "" for record in records),
+        weightings=tuple(record.weighting or "" for record in records),
+        planes=tuple(record.plane or "" for record in records),
+        levels=np.array([np.nan if record.level is None else record.level for record in records], np.float64),
+        skull_stripped=tuple(record.skull_stripped for record in records),
+        typed=np.array([record.typed for record in records], np.bool_),
     )
 
 
