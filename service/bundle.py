@@ -11,7 +11,7 @@ A bundle is one folder. Its schema is in `service.manifest`; `export` writes thr
                     and, as the manifest lists them (computed only where they are asked for):
                     output  layercam, gradcam_plusplus float32 [N, K, K, h, w]  classes on the diagonal, contrasts
                                                                   [a, b] (why a and not b) beside it
-                    output  principal float32 [N, h, w]           first principal component of the feature maps (Eigen-CAM)
+                    output  principal float32 [N, h, w]          first principal component of the feature maps
                     output  shapley  float32 [N, K, g, g]         Shapley values as FastSHAP's explainer guesses them
     gradients.onnx  input   pixels   float32 [N, H, W, 1], weights float32 [N, K]
                     output  gradient float32 [N, H, W, 1]         of sum_k weights[k] logits[k] by the pixels

@@ -40,15 +40,18 @@ class TwoLayerHead(Network):
     widths = (64,)
 
     def __init__(self, classes: int) -> None:
-        super().__init__()
+        super().__init__(classes)
         self.trunk = nn.Sequential(_convolution(1, 16, kernel=3, stride=4), _convolution(16, 64, kernel=3, stride=4))
         self.hidden = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, classes))
 
     def pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         return [self.trunk(x)]
 
-    def classify(self, features: torch.Tensor) -> torch.Tensor:
-        return self.hidden(features.mean(dim=(2, 3)))
+    def evidence(self, pyramid: list[torch.Tensor]) -> torch.Tensor:
+        return pyramid[-1]
+
+    def classify(self, evidence: torch.Tensor) -> torch.Tensor:
+        return self.hidden(evidence.mean(dim=(2, 3)))
 
 
 def _convolution(width: int, out: int, *, kernel: int, stride: int = 1) -> nn.Sequential:

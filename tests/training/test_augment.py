@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.augment import Augmentation, augment, blend, resized
+from training.augment import Augmentation, augment, resized
 
 STILL = Augmentation(rotation=0, shift=0, scale=(1, 1), flip=0, contrast=0, gamma=0, noise=0, coarsen=0, registration=0)
 
@@ -61,14 +61,24 @@ def test_resizing_keeps_the_mean(size):
     assert resized(picture(), size).mean().item() == pytest.approx(picture().mean().item(), rel=1e-4)
 
 
-def test_blending_mixes_some_images_with_another_and_says_which():
-    images = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 1, 4, 4)
-    mixed, chosen = blend(images, 0.5, torch.Generator().manual_seed(0))
-    assert 16 < int(chosen.sum()) < 48
-    torch.testing.assert_close(mixed[~chosen], images[~chosen])
-    assert (mixed[chosen] != images[chosen]).any(dim=3).any(dim=2).float().mean() > 0.9
-    assert mixed.min() >= 0
-    assert mixed.max() <= 63
-    none, untouched = blend(images, 0.0, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(none, images)
-    assert not untouched.any()
+@pytest.mark.parametrize("step", ["tone", "bias_field", "speckle", "shadow", "cut", "coarsen"])
+def test_each_step_changes_pixels_and_leaves_masks(step):
+    images = picture()
+    still, _ = run(STILL, images, images)
+    changed, masks = run(STILL.model_copy(update={step: 1.0}), images, images)
+    assert not torch.allclose(changed, still, atol=1)
+    torch.testing.assert_close(masks, run(STILL, images, images)[1])
+
+
+def test_a_tone_curve_keeps_the_order_of_grey_values():
+    ramp = torch.linspace(0, 255, 256).view(1, 1, 16, 16).repeat(8, 1, 1, 1)
+    curved, _ = run(STILL.model_copy(update={"tone": 1.0, "stretch": 0.0}), ramp, ramp)
+    assert (curved.flatten(1).diff(dim=1) >= -1e-3).all()
+    assert (curved - ramp).abs().max() > 5
+
+
+def test_a_cut_blackens_an_edge():
+    images = torch.full((32, 1, 32, 32), 100.0)
+    cut, _ = run(STILL.model_copy(update={"cut": 1.0, "stretch": 0.0}), images, images)
+    assert (cut[:, :, :19, 12:20] > 50).all()
+    assert ((cut == 0).flatten(1).any(dim=1)).float().mean() > 0.7

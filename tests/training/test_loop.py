@@ -3,16 +3,19 @@ from __future__ import annotations
 import csv
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from networks import ShortOculusNet
+from networks import ShortOculusNet, lively
 
+from export.graph import fuse_network
+from export.onnx_file import to_onnx
 from service.types import PreprocessingSpec
-from training.checkpoint import CheckpointError, load_checkpoint, load_network, save_checkpoint
-from training.config import DataConfig, StageConfig, TeacherConfig, TrainConfig
+from training.checkpoint import CheckpointError, load_checkpoint, load_network
+from training.config import DataConfig, SamplingConfig, StageConfig, TrainConfig
 from training.datasets.prepared import Prepared
 from training.loop import make_fabric, train
-from training.models import NETWORKS, build
+from training.models import NETWORKS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -31,8 +34,6 @@ def small_config(tmp_path, **changes) -> TrainConfig:
         "preprocessing": PreprocessingSpec(field_of_view="frame", size=64),
         "stages": (StageConfig(size=32, epochs=2), StageConfig(size=64, epochs=1)),
         "batch": 8,
-        "map_weight": 0.1,
-        "lesion_weight": 1.0,
         "validate_every": 1,
     }
     return TrainConfig(**(values | changes))
@@ -111,18 +112,26 @@ def test_losses_fall_and_the_checkpoint_holds_its_configuration(tmp_path):
     last = train(config, spots(32, 0), spots(8, 1), tmp_path, fabric=make_fabric())
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    for loss in ("loss_label", "loss_lesion"):
+    for loss in ("loss_finding", "loss_cells"):
         assert float(rows[-1][loss]) < 0.9 * float(rows[0][loss])
-    assert all(float(row["loss_map"]) > 0 for row in rows)
     network, loaded = load_network(last)
     assert loaded == config
     assert not network.training
 
 
-def test_a_student_learns_from_its_teacher(tmp_path):
-    teacher = build("oculusnet", 2)
-    saved = {"config": small_config(tmp_path).model_dump_json(), "averaged": teacher.state_dict()}
-    save_checkpoint(tmp_path / "teacher.pt", saved)
-    config = small_config(tmp_path, teacher=TeacherConfig(checkpoint=tmp_path / "teacher.pt", size=32))
-    train(config, spots(16, 0), spots(8, 1), tmp_path / "student", fabric=make_fabric())
-    assert "loss_teacher" in (tmp_path / "student" / "log.csv").read_text().splitlines()[0]
+def test_a_run_starts_from_a_bundle(tmp_path):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    fused = fuse_network(lively(ShortOculusNet(2)).eval(), 64)
+    onnx.save(to_onnx(fused.module, 64, fused.module.names), bundle / "model.onnx")
+    config = small_config(tmp_path, stages=(StageConfig(size=64, epochs=1),), learning_rate=1e-9)
+    last = train(config, spots(16, 0), spots(8, 1), tmp_path / "run", fabric=make_fabric(), initial=bundle)
+    kept = load_network(last)[0].neck.last.bias
+    torch.testing.assert_close(kept, dict(fused.plain.network.named_parameters())["neck.last.bias"], atol=1e-3, rtol=0)
+
+
+def test_lesions_are_painted_out_where_the_configuration_says(tmp_path):
+    sampling = SamplingConfig(painted=1.0, touched=1.0, stripped=(1.0, 1.0))
+    config = small_config(tmp_path, sampling=sampling, stages=(StageConfig(size=64, epochs=1),))
+    train(config, spots(32, 0), spots(8, 1), tmp_path / "run", fabric=make_fabric())
+    assert (tmp_path / "run" / "last.pt").exists()

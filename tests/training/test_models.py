@@ -15,9 +15,13 @@ def test_maps_and_logits_belong_together(name):
     pixels = torch.randint(0, 256, (2, 1, 96, 96), dtype=torch.uint8)
     with torch.inference_mode():
         features = network.pyramid(network.normalise(pixels))
-        maps = network.maps(features[-1])
+        evidence = network.evidence(features)
+        maps = network.maps(evidence)
         logits = network(pixels)
     assert [f.shape[1] for f in features] == list(network.widths)
+    assert evidence.min() >= 0
+    assert evidence.shape[-2:] == (12, 12)
+    assert network.summary(features).shape == (2, sum(network.widths[-2:]))
     assert torch.allclose(maps.mean(dim=(2, 3)) + network.head.bias, logits, atol=1e-5)
 
 

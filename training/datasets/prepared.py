@@ -27,8 +27,9 @@ class Prepared:
     `images` uint8 `[N, S, S]`; `masks` uint8 `[N, S, S]` (share of a pixel inside the lesion, 0..255);
     `has_mask` bool `[N]`; `labels` int64 `[N]`; `groups` and `ids`, one per image.
 
-    The others are those of `Record`, one per image, and need not be given: `sources`, `weightings` and `planes` ("" where
-    unknown), `levels` float64 `[N]` (NaN where unknown), `skull_stripped` (None where unknown), `typed` bool `[N]`.
+    The others are those of `Record`, one per image, and need not be given: `sources`, `weightings` and `planes`
+    ("" where unknown), `levels` float64 `[N]` (NaN where unknown), `skull_stripped` (None where unknown), `typed` bool
+    `[N]`.
     """
 
     images: Grey8

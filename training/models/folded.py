@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -88,8 +89,8 @@ def _adding(bias: Tensor) -> Callable[[nn.Module, tuple[Tensor]], None]:
     def settle(module: nn.Module, inputs: tuple[Tensor]) -> None:
         (x,) = inputs
         mean, variance = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), unbiased=False)
-        scale = (variance + 1e-5).sqrt()
-        values = {"running_mean": mean, "running_var": scale**2, "weight": scale, "bias": mean + bias}
+        scale = (variance + cast(nn.BatchNorm2d, module).eps).sqrt()
+        values = {"running_mean": mean, "running_var": variance, "weight": scale, "bias": mean + bias}
         state = dict(module.named_parameters()) | dict(module.named_buffers())
         for name, value in values.items():
             state[name].copy_(value)
