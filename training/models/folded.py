@@ -37,9 +37,10 @@ def load_folded(network: Network, graph: Path, pixels: Tensor) -> None:
     found = {name.removeprefix("body."): tensor for name, tensor in stored_tensors(graph).items()}
     body = _Body(network, neck=any(name.startswith("network.neck.") for name in found))
     pairs = _pairs(body)
-    replaced = {f"{norm}.{name}" for _, norm in pairs for name in ("weight", "bias")}
+    norms = tuple(f"{norm}." for _, norm in pairs)
     skipped = ("network.head.",) if body.neck else ("network.head.", "network.neck.")
-    plain = {n: p for n, p in body.named_parameters() if n not in replaced and not n.startswith(skipped)}
+    values = dict(body.named_parameters()) | dict(body.named_buffers())
+    plain = {n: t for n, t in values.items() if t.is_floating_point() and not n.startswith((*norms, *skipped))}
     missing = sorted((set(plain) | {f"{convolution}.bias" for convolution, _ in pairs}) - set(found))
     if missing:
         raise ValueError(f"the graph lacks {len(missing)} tensors of the network, first {missing[0]}")
@@ -49,8 +50,8 @@ def load_folded(network: Network, graph: Path, pixels: Tensor) -> None:
     ]
     training = network.training
     with torch.no_grad():
-        for name, parameter in plain.items():
-            parameter.copy_(found[name])
+        for name, value in plain.items():
+            value.copy_(found[name])
         body.eval()(network.normalise(pixels))
     network.train(training)
     for hook in hooks:
