@@ -146,9 +146,33 @@ def _hardtanh_backward(back: Tensor, x: Tensor, low: float, high: float) -> Tens
     return back * (_step(result) * _step(result, falls_at=high))
 
 
+def _softplus_backward(back: Tensor, x: Tensor, beta: float, threshold: float) -> Tensor:
+    return back * torch.sigmoid(x * beta)
+
+
+def _bilinear_backward(
+    back: Tensor,
+    output_size: list[int],
+    input_size: list[int],
+    align_corners: bool,
+    scales_h: float | None = None,
+    scales_w: float | None = None,
+) -> Tensor:
+    """Resampling is a matrix on the rows and one on the columns; its gradient is their transposes."""
+    if align_corners:
+        raise NotImplementedError("only the gradient of resampling by cell centres is written here")
+    rows, columns = (
+        nn.functional.interpolate(torch.eye(before)[None], size=after, mode="linear")[0]
+        for before, after in zip(input_size[2:], output_size, strict=True)
+    )
+    return rows @ back @ columns.transpose(0, 1)
+
+
 _DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.convolution_backward.default: _convolution_backward,
     torch.ops.aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
     torch.ops.aten.threshold_backward.default: _relu_backward,
     torch.ops.aten.hardtanh_backward.default: _hardtanh_backward,
+    torch.ops.aten.softplus_backward.default: _softplus_backward,
+    torch.ops.aten.upsample_bilinear2d_backward.default: _bilinear_backward,
 }

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.tail import TargetGradients
-from training.models.network import Network
+from training.models.network import Neck, Network, summary_of
 
 LARGEST_HALF = 65504.0
 RESPONSE = ("principal",)
@@ -29,17 +30,28 @@ _TINY = 1e-20
 _GRADCAM_PLUSPLUS_EPSILON = 1e-6  # pytorch-grad-cam's
 
 
-class Body(nn.Module):
-    """Images uint8 `[N, H, W, 1]` to evidence maps float32 `[N, D, h, w]` and the trunk's summary `[N, F]`."""
+class Trunk(nn.Module):
+    """Images uint8 `[N, H, W, 1]` to the trunk's feature maps, finest first."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalise, run the trunk and the neck."""
-        pyramid = self.network.pyramid(self.network.normalise(images.permute(0, 3, 1, 2)))
-        return self.network.evidence(pyramid), self.network.summary(pyramid)
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Normalise and run the trunk."""
+        return self.network.pyramid(self.network.normalise(images.permute(0, 3, 1, 2)))
+
+
+class Body(nn.Module):
+    """Images uint8 `[N, H, W, 1]` to evidence maps float32 `[N, D, h, w]`: what the explanations look at."""
+
+    def __init__(self, trunk: nn.Module, neck: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.neck = trunk, neck
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Run both."""
+        return self.neck(self.trunk(images))
 
 
 class ClassActivation(nn.Module):
@@ -106,7 +118,7 @@ class Explained(nn.Module):
 
     def __init__(
         self,
-        body: nn.Module,
+        body: Body,
         tail: ClassActivation | TargetGradients,
         shapley: nn.Module | None,
         gate: nn.Module | None = None,
@@ -121,25 +133,26 @@ class Explained(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """One pass."""
-        features, summary = self.body(images)
+        pyramid = self.body.trunk(images)
+        features = self.body.neck(pyramid)
         found = self.tail(features)
         if isinstance(self.tail, TargetGradients):
             found = (*found, principal(features))
         if self.gate is not None:
-            found = (*found, self.gate(summary))
+            found = (*found, self.gate(summary_of(pyramid)))
         return found if self.shapley is None else (*found, self.shapley(features))
 
 
 class Logits(nn.Module):
     """Images uint8 `[N, H, W, 1]` to logits `[N, K]`, without explanation: what an explanation is checked against."""
 
-    def __init__(self, body: nn.Module, network: Network) -> None:
+    def __init__(self, body: Body, network: Network) -> None:
         super().__init__()
         self.body, self.network = body, network
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the trunk and the network's own head."""
-        return self.network.classify(self.body(images)[0])
+        return self.network.classify(self.body(images))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +193,8 @@ def fuse_network(
     if network.training:
         raise ValueError("the network is in training mode; call eval() first")
     network = copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    body = fuse(fx.symbolic_trace(Body(network)))
+    fold_neck(network.neck)
+    body = Body(fuse(fx.symbolic_trace(Trunk(network))), network.neck)
     shapley, gate = (copy.deepcopy(each).eval() if each is not None else None for each in (shapley, gate))
     if half:
         for each in (shapley, gate):
@@ -193,9 +207,29 @@ def fuse_network(
         tail = ClassActivation(network.head)
         return Fused(Explained(body, tail, shapley, gate).eval(), plain, "class_activation", tuple(tail.bias.tolist()))
     with torch.no_grad():
-        features, _ = body(torch.zeros(2, size, size, 1, dtype=torch.uint8))
+        features = body(torch.zeros(2, size, size, 1, dtype=torch.uint8))
     tail = TargetGradients(network.classify, features)
     return Fused(Explained(body, tail, shapley, gate).eval(), plain, "gradient", None)
+
+
+def fold_neck(neck: nn.Module) -> None:
+    """Fold the normalisations of a neck into its convolutions, in place.
+
+    That of the laterals' sum goes into each of them: resampling keeps an affine map.
+    """
+    norm = neck.norm if isinstance(neck, Neck) else None
+    if not isinstance(neck, Neck) or not isinstance(norm, nn.BatchNorm2d):
+        return
+    assert norm.running_mean is not None and norm.running_var is not None  # noqa: S101
+    with torch.no_grad():
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        for lateral in neck.laterals:
+            lateral.weight.mul_(scale[:, None, None, None])
+            cast(Tensor, lateral.bias).mul_(scale)
+        cast(Tensor, neck.laterals[0].bias).add_(norm.bias - norm.running_mean * scale)
+    neck.norm = nn.Identity()
+    neck.middle = fuse_conv_bn_eval(neck.middle, neck.settle)
+    neck.settle = nn.Identity()
 
 
 def round_to_half(module: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """A graph that computes in half precision, for GPUs; it names the same stored weights and costs a few kilobytes.
 
-From the first convolution to the last feature maps everything is float16. What hangs on the feature maps stays in
+From the first convolution to the trunk's feature maps everything is float16. What hangs on the feature maps stays in
 float32, as in the int8 graph: it costs next to nothing, sums over thousands of channels would overflow, and the maps
 add up to the logits.
 """
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from export.onnx_file import trunk_nodes
 
 _HALF = ".half"  # of a stored weight's name; a cast brings it to float32
 _ROUNDED = ".rounded"  # of what is stored in float32 because it is small: biases, bounds
@@ -31,10 +33,12 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     half.CopyFrom(model)
     graph = half.graph
     del graph.value_info[:]  # the types are others now
-    features = next(node.input[0] for node in graph.node if "cam" in node.output)
-    trunk = _trunk(graph, features)
+    trunk = _from_first_convolution(trunk_nodes(graph))
+    made = {output for node in trunk for output in node.output}
+    inside = {node.output[0] for node in trunk}
+    features = {name for node in graph.node if node.output[0] not in inside for name in node.input if name in made}
     entering = _rename(graph, trunk, features)
-    leaving = _cast(f"{features}{_HALF}", features, TensorProto.FLOAT)
+    leaving = {name: _cast(f"{name}{_HALF}", name, TensorProto.FLOAT) for name in features}
     nodes = list(_in_order(graph, trunk, entering, leaving))
     wanted = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
     kept = [node for node in nodes if any(output in wanted for output in node.output)]
@@ -47,28 +51,19 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-def _trunk(graph: onnx.GraphProto, features: str) -> list[NodeProto]:
-    """The nodes from the first convolution to the features, in order, without the casts of weights."""
-    makers = {output: node for node in graph.node for output in node.output}
-    waiting, names = [features], set[str]()
-    while waiting:
-        node = makers.get(waiting.pop())
-        if node is not None and node.output[0] not in names:
-            names.add(node.output[0])
-            waiting += node.input
-    first = next(number for number, node in enumerate(graph.node) if node.op_type == "Conv")
-    stored = {tensor.name for tensor in graph.initializer}
-    return [n for n in list(graph.node)[first:] if n.output[0] in names and not set(n.input) <= stored]
+def _from_first_convolution(nodes: list[NodeProto]) -> list[NodeProto]:
+    first = next(number for number, node in enumerate(nodes) if node.op_type == "Conv")
+    return nodes[first:]
 
 
-def _rename(graph: onnx.GraphProto, trunk: list[NodeProto], features: str) -> dict[str, NodeProto]:
+def _rename(graph: onnx.GraphProto, trunk: list[NodeProto], features: set[str]) -> dict[str, NodeProto]:
     """Point the trunk's nodes to float16 tensors; returns the casts of what enters the trunk, by its name."""
     made = {output for node in trunk for output in node.output}
     stored = {tensor.name: tensor for tensor in graph.initializer}
     entering: dict[str, NodeProto] = {}
 
     def half(name: str) -> str:
-        if name == features or f"{name}{_HALF}" in stored:
+        if name in features or f"{name}{_HALF}" in stored:
             return f"{name}{_HALF}"
         if name in stored:
             return _rounded(graph, stored, name)
@@ -78,7 +73,7 @@ def _rename(graph: onnx.GraphProto, trunk: list[NodeProto], features: str) -> di
 
     for node in trunk:
         inputs = [half(name) for name in node.input]
-        outputs = [half(name) if name == features else name for name in node.output]
+        outputs = [half(name) if name in features else name for name in node.output]
         del node.input[:], node.output[:]
         node.input.extend(inputs)
         node.output.extend(outputs)
@@ -102,13 +97,18 @@ def _cast(name: str, output: str, kind: int) -> NodeProto:
 
 
 def _in_order(
-    graph: onnx.GraphProto, trunk: list[NodeProto], entering: dict[str, NodeProto], leaving: NodeProto
+    graph: onnx.GraphProto,
+    trunk: list[NodeProto],
+    entering: dict[str, NodeProto],
+    leaving: dict[str, NodeProto],
 ) -> Iterator[NodeProto]:
-    """All nodes, the casts into the trunk before its first node, the one out of it behind its last."""
-    first, last = trunk[0].output[0], trunk[-1].output[0]
+    """All nodes, the casts into the trunk before its first node, each out of it behind the node that makes it."""
+    first = trunk[0].output[0]
+    after = {node.input[0]: node for node in leaving.values()}
     for node in graph.node:
         if node.output[0] == first:
             yield from entering.values()
         yield node
-        if node.output[0] == last:
-            yield leaving
+        for output in node.output:
+            if output in after:
+                yield after[output]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from service.bundle import WEIGHTS
 
 OPSET = 20
+NECK = "body.neck."  # how the names of its weights begin
 _SMALL = 256  # numbers; below, a cast or a place in the file costs more than it saves
 _ALIGNMENT = 64  # bytes
 
@@ -76,6 +77,29 @@ def save_sharing_weights(models: Mapping[str, onnx.ModelProto], folder: Path) ->
                     file.write(content)
                 _point(tensor, *places[key])
             onnx.save(written, folder / name)
+
+
+def trunk_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes from the image to the trunk's feature maps, in order, without the casts of stored weights.
+
+    They are what `cam` is computed from, but for what follows the weights of the neck, where there is one.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    nodes = [node for node in graph.node if not set(node.input) <= stored]
+    behind: set[str] = set()
+    for node in graph.node:
+        if any(name in behind or name.startswith(NECK) for name in node.input):
+            behind |= set(node.output)
+    makers = {output: node for node in nodes for output in node.output}
+    waiting = [node.input[0] for node in nodes if "cam" in node.output]
+    found, seen = set[str](), set[str]()
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None and node.output[0] not in seen:
+            seen.add(node.output[0])
+            waiting += node.input
+            found |= {node.output[0]} - behind
+    return [node for node in nodes if node.output[0] in found]
 
 
 def _point(tensor: TensorProto, offset: int, length: int) -> None:

@@ -3,8 +3,8 @@
 Static quantisation in QDQ form: weights int8 a channel, activations uint8, ranges from real images. Activations are
 unsigned and weights signed because that is the product that AVX-512 VNNI computes in one instruction. AVX2 adds pairs
 of such products in 16 bits, which saturate; weights of 7 bits leave them room, so that every processor computes the
-same. Depthwise convolutions, which need their bits most, multiply in 16 bits everywhere and keep 8. What hangs on the
-last feature maps stays in float32: it costs next to nothing, and the maps stay smooth and add up to the logits.
+same. Depthwise convolutions, which need their bits most, multiply in 16 bits everywhere and keep 8. Neck and
+head stay in float32: they cost next to nothing, and the maps stay smooth and add up to the logits.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
+from export.onnx_file import trunk_nodes
 from service.types import Grey8
 
 _BATCH = 8
@@ -35,7 +36,7 @@ class _Reader(CalibrationDataReader):
 
 
 def quantize(model: onnx.ModelProto, calibration: Grey8) -> onnx.ModelProto:
-    """Quantise everything up to the last feature maps.
+    """Quantise everything up to the trunk's feature maps.
 
     Args:
         model: a bundle's graph with its weights: input `images`, outputs `logits`, `cam` and others.
@@ -97,16 +98,8 @@ def _reshape_channel(model: onnx.ModelProto) -> None:
 
 
 def _trunk(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes from the normalised image to the last feature maps: what `cam` is computed from."""
-    makers = {output: node for node in model.graph.node for output in node.output}
-    waiting = [makers["cam"].input[0]]
-    names: set[str] = set()
-    while waiting:
-        node = makers.get(waiting.pop())
-        if node is not None and node.name not in names:
-            names.add(node.name)
-            waiting += node.input
-    return sorted(node.name for node in model.graph.node if node.name in names and node.op_type in _QUANTISED)
+    """Names of the nodes that are quantised."""
+    return sorted(node.name for node in trunk_nodes(model.graph) if node.op_type in _QUANTISED)
 
 
 def _depthwise(model: onnx.ModelProto) -> dict[str, list[dict[str, int | bool]]]:

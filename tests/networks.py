@@ -34,6 +34,13 @@ class ShortOculusNet(OculusNet):
         return [middle, last, self.last(last)]
 
 
+class LastMaps(nn.Module):
+    """A neck that does nothing."""
+
+    def forward(self, pyramid: list[torch.Tensor]) -> torch.Tensor:
+        return pyramid[-1]
+
+
 class TwoLayerHead(Network):
     """A network whose explanation needs a gradient; where its feature maps come from does not matter to that."""
 
@@ -41,14 +48,12 @@ class TwoLayerHead(Network):
 
     def __init__(self, classes: int) -> None:
         super().__init__(classes)
+        self.neck = LastMaps()
         self.trunk = nn.Sequential(_convolution(1, 16, kernel=3, stride=4), _convolution(16, 64, kernel=3, stride=4))
         self.hidden = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, classes))
 
     def pyramid(self, x: torch.Tensor) -> list[torch.Tensor]:
         return [self.trunk(x)]
-
-    def evidence(self, pyramid: list[torch.Tensor]) -> torch.Tensor:
-        return pyramid[-1]
 
     def classify(self, evidence: torch.Tensor) -> torch.Tensor:
         return self.hidden(evidence.mean(dim=(2, 3)))

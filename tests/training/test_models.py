@@ -5,6 +5,7 @@ import torch
 import torchvision
 
 from training.models import NETWORKS, build
+from training.models.network import summary_of
 from training.models.oculusnet import OculusNet
 from training.models.resnet50 import ResNet50
 
@@ -21,7 +22,7 @@ def test_maps_and_logits_belong_together(name):
     assert [f.shape[1] for f in features] == list(network.widths)
     assert evidence.min() >= 0
     assert evidence.shape[-2:] == (12, 12)
-    assert network.summary(features).shape == (2, sum(network.widths[-2:]))
+    assert summary_of(features).shape == (2, sum(network.widths[-2:]))
     assert torch.allclose(maps.mean(dim=(2, 3)) + network.head.bias, logits, atol=1e-5)
 
 

@@ -34,19 +34,24 @@ def load_folded(network: Network, graph: Path, pixels: Tensor) -> None:
     Raises:
         ValueError: the graph is not of this network.
     """
-    found = {name.removeprefix("body."): tensor for name, tensor in stored_tensors(graph).items()}
+    found = {_own_name(name): tensor for name, tensor in stored_tensors(graph).items()}
     body = _Body(network, neck=any(name.startswith("network.neck.") for name in found))
     pairs = _pairs(body)
-    norms = tuple(f"{norm}." for _, norm in pairs)
+    names = [name for name, module in body.named_modules() if isinstance(module, nn.BatchNorm2d)]
     skipped = ("network.head.",) if body.neck else ("network.head.", "network.neck.")
-    values = dict(body.named_parameters()) | dict(body.named_buffers())
-    plain = {n: t for n, t in values.items() if t.is_floating_point() and not n.startswith((*norms, *skipped))}
-    missing = sorted((set(plain) | {f"{convolution}.bias" for convolution, _ in pairs}) - set(found))
+    norms = [name for name in names if not name.startswith(skipped)]
+    plain = {
+        name: parameter
+        for name, parameter in body.named_parameters()
+        if not name.startswith((*skipped, *(f"{norm}." for norm in norms)))
+    }
+    biases = {norm: f"{pairs[norm]}.bias" for norm in norms if norm in pairs}
+    missing = sorted((set(plain) | set(biases.values())) - set(found))
     if missing:
         raise ValueError(f"the graph lacks {len(missing)} tensors of the network, first {missing[0]}")
     hooks = [
-        body.get_submodule(norm).register_forward_pre_hook(_adding(found[f"{convolution}.bias"]))
-        for convolution, norm in pairs
+        body.get_submodule(norm).register_forward_pre_hook(_adding(found[biases[norm]] if norm in biases else None))
+        for norm in norms
     ]
     training = network.training
     with torch.no_grad():
@@ -56,6 +61,12 @@ def load_folded(network: Network, graph: Path, pixels: Tensor) -> None:
     network.train(training)
     for hook in hooks:
         hook.remove()
+
+
+def _own_name(stored: str) -> str:
+    """The name below `network` of what an exported module calls otherwise."""
+    name = stored.removeprefix("body.").removeprefix("trunk.")
+    return f"network.{name}" if name.startswith("neck.") else name
 
 
 class _Body(nn.Module):
@@ -71,27 +82,32 @@ class _Body(nn.Module):
         return self.network.evidence(pyramid) if self.neck else pyramid[-1]
 
 
-def _pairs(body: nn.Module) -> list[tuple[str, str]]:
-    """Names of convolutions and of the normalisations that follow them at once."""
+def _pairs(body: nn.Module) -> dict[str, str]:
+    """Names of normalisations, and of the convolutions that they follow at once."""
     modules = dict(body.named_modules())
-    found: list[tuple[str, str]] = []
+    found: dict[str, str] = {}
     for node in fx.symbolic_trace(body).graph.nodes:
         source = node.args[0] if node.op == "call_module" and node.args else None
         if isinstance(source, fx.Node) and source.op == "call_module":
             before, after = str(source.target), str(node.target)
             if isinstance(modules[before], nn.Conv2d) and isinstance(modules[after], nn.BatchNorm2d):
-                found.append((before, after))
+                found[after] = before
     return found
 
 
-def _adding(bias: Tensor) -> Callable[[nn.Module, tuple[Tensor]], None]:
-    """A hook that makes a normalisation add `bias` and no more, with the statistics of what reaches it."""
+def _adding(bias: Tensor | None) -> Callable[[nn.Module, tuple[Tensor]], None]:
+    """A hook that makes a normalisation add `bias` (None: nothing), with the statistics of what reaches it."""
 
     def settle(module: nn.Module, inputs: tuple[Tensor]) -> None:
         (x,) = inputs
         mean, variance = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), unbiased=False)
         scale = (variance + cast(nn.BatchNorm2d, module).eps).sqrt()
-        values = {"running_mean": mean, "running_var": variance, "weight": scale, "bias": mean + bias}
+        values = {
+            "running_mean": mean,
+            "running_var": variance,
+            "weight": scale,
+            "bias": mean if bias is None else mean + bias,
+        }
         state = dict(module.named_parameters()) | dict(module.named_buffers())
         for name, value in values.items():
             state[name].copy_(value)

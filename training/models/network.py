@@ -27,7 +27,7 @@ class Network(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.neck = Neck(self.widths)
+        self.neck: nn.Module = Neck(self.widths)
         self.head = nn.Linear(EVIDENCE_WIDTH, classes)
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
@@ -45,10 +45,6 @@ class Network(nn.Module):
     def evidence(self, pyramid: list[Tensor]) -> Tensor:
         """Evidence maps of a pyramid, `[N, D, h, w]` on its finest grid, 0 or more."""
         return self.neck(pyramid)
-
-    def summary(self, pyramid: list[Tensor]) -> Tensor:
-        """What an image looks like to the trunk, `[N, F]`: the spatial means of the last two feature maps."""
-        return torch.cat([features.float().mean(dim=(2, 3)) for features in pyramid[-2:]], dim=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits `[N, K]` of prepared pixels 0..255 `[N, 1, H, W]`."""
@@ -77,21 +73,25 @@ class Neck(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(width, _NECK_WIDTH, 1) for width in widths)
-        self.norm = nn.BatchNorm2d(_NECK_WIDTH)
-        self.middle = nn.Sequential(
-            nn.Conv2d(_NECK_WIDTH, _NECK_WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(_NECK_WIDTH)
-        )
+        self.laterals = nn.ModuleList(nn.Conv2d(width, _NECK_WIDTH, 1) for width in widths)
+        self.norm: nn.Module = nn.BatchNorm2d(_NECK_WIDTH)
+        self.middle: nn.Module = nn.Conv2d(_NECK_WIDTH, _NECK_WIDTH, 3, padding=1, bias=False)
+        self.settle: nn.Module = nn.BatchNorm2d(_NECK_WIDTH)
         self.last = nn.Conv2d(_NECK_WIDTH, EVIDENCE_WIDTH, 1)
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         """Feature maps, finest first, to evidence `[N, D, h, w]`, 0 or more."""
         grid = (pyramid[0].shape[-2], pyramid[0].shape[-1])
-        total = self.lateral[0](pyramid[0])
-        for lateral, features in zip(list(self.lateral)[1:], pyramid[1:], strict=True):
+        total = self.laterals[0](pyramid[0])
+        for lateral, features in zip(list(self.laterals)[1:], pyramid[1:], strict=True):
             total = total + functional.interpolate(lateral(features), size=grid, mode="bilinear", align_corners=False)
-        hidden = functional.relu(self.middle(functional.relu(self.norm(total))))
+        hidden = functional.relu(self.settle(self.middle(functional.relu(self.norm(total)))))
         return functional.softplus(self.last(hidden))
+
+
+def summary_of(pyramid: list[Tensor]) -> Tensor:
+    """What an image looks like to the trunk, float32 `[N, F]`: the spatial means of its last two feature maps."""
+    return torch.cat([features.float().mean(dim=(2, 3)) for features in pyramid[-2:]], dim=1)
 
 
 class Opposed(nn.Module):
