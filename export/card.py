@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from service.manifest import CodedConcept, Described, Estimate, Invariance, Manifest
+from service.manifest import CodedConcept, Conformal, Described, Estimate, Gate, Invariance, Manifest
 from service.segmenter import SegmentationManifest
 from training.markdown import table
 
@@ -38,6 +38,8 @@ def model_card(manifest: Manifest) -> str:
         ),
         f"Probabilities are a softmax of the logits divided by the temperature {manifest.temperature:.4f}.",
         *_findings(manifest),
+        *_gate(manifest.gate),
+        *_conformal(manifest.conformal),
         "## Explanations",
         table(
             ["method", "exact", "what it is"],
@@ -169,6 +171,66 @@ def _findings(manifest: Manifest) -> Iterable[str]:
                 for f in manifest.findings
             ],
         )
+
+
+def _gate(gate: Gate | None) -> Iterable[str]:
+    yield "## Images that it cannot answer"
+    if gate is None:
+        yield "The model answers every image, of whatever kind it is."
+        return
+    yield (
+        "Each image gets scores that say how far it is from those that the model knows; 0 is typical. From the first "
+        "limit on the answer is marked as doubtful, from the second on there is none. The worst score decides. "
+        f"Scores and limits were fitted on: {gate.fitted_on}."
+    )
+    yield table(
+        ["score", "doubtful from", "no answer from", "what people are told"],
+        [[_words(x.name), f"{x.doubtful:.3f}", f"{x.refused:.3f}", x.reason] for x in gate.scores],
+    )
+    if gate.type is not None:
+        yield (
+            f"From {gate.type.not_assessed:.3f} of one more score on only the finding is answered, and not which of "
+            f"its labels it is. {gate.type.reason}"
+        )
+    if gate.metrics:
+        yield (
+            "Share of images that are doubtful or refused, on images that no choice looked at. `own` are of the "
+            "model's kind, and should not be; `foreign` are of other kinds, and should be; `unfitted` are of a kind "
+            "that scores were fitted without, as a kind that nobody thought of would be. `not assessed` is the share "
+            f"of images whose label is not answered, of those where it can be judged and of others.{_made(gate)}"
+        )
+        yield _estimates(gate.metrics)
+
+
+def _conformal(limits: Conformal | None) -> Iterable[str]:
+    if limits is None:
+        return
+    yield "## Answers that it leaves open"
+    yield (
+        f"Limits of probabilities are chosen so that at most {limits.error_rate:.0%} of the images of each class are "
+        "answered wrongly (split conformal prediction). Where several answers lie within the limits, or none, the "
+        "case is not decided. The rate holds for new patients of the same sources only: a site should calibrate on "
+        f"its own cases (`python -m export.calibrate`). Fitted on {limits.images} images of {limits.groups} patients "
+        f"or blocks: {limits.fitted_on}."
+    )
+    yield table(
+        ["answer", "possible"],
+        [
+            *([f"`{name}`", f"from {value:.4f}"] for name, value in limits.labels.items()),
+            *([f"`{name}` present", f"from {both.present_from:.4f}"] for name, both in limits.findings.items()),
+            *([f"`{name}` absent", f"up to {both.absent_to:.4f}"] for name, both in limits.findings.items()),
+        ],
+    )
+    if limits.metrics:
+        yield (
+            "`error` is the share of images of a class whose possible answers lack the truth, `not decided` the share "
+            f"with none or several.{_made(limits)}"
+        )
+        yield _estimates(limits.metrics)
+
+
+def _made(of: Gate | Conformal) -> str:
+    return f" Measured {of.date[:10]} by `{of.command}`; intervals are 95 %, by groups." if of.command else ""
 
 
 def _by_class(manifest: Manifest) -> Iterable[str]:
