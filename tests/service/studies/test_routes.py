@@ -209,7 +209,7 @@ def levels(mean: float) -> np.ndarray:
 def test_slices_that_are_not_assessable_do_not_count(open_client, tmp_path, means, assessable, decision):
     write_gated_into(tmp_path / "models", "gated", conformal=CONFORMAL)
     reason = GATE["scores"][0]["reason"]
-    source = classic_mr([np.roll(levels(mean), place) for place, mean in enumerate(means)], window=None)
+    source = classic_mr([np.roll(levels(mean), place) for place, mean in enumerate(means)], PixelSpacing=[1, 1])
     with open_client() as client:
         contents = [saved(ds) for ds in source]
         found = post_multipart(client, contents, "?model=gated&results=report").json()["series"][0]["answers"][0]
