@@ -6,11 +6,14 @@ import base64
 from collections.abc import Sequence
 from io import BytesIO
 from math import ceil, log10
+from typing import Any
 
 import numpy as np
 
+from service.assessment import Assessment
 from service.manifest import Manifest
-from service.schemas import ExplanationAnswer, ImageAnswer, ImageFailure
+from service.prediction import Prediction
+from service.schemas import ExplanationAnswer, FindingAnswer, ImageAnswer, ImageFailure
 from service.types import Attribution, Encoding, Float
 
 
@@ -42,6 +45,25 @@ def explanation_answer(
         quality=described.quality,
         overlay=base64.b64encode(overlay).decode() if overlay is not None else None,
     )
+
+
+def finding_answers(prediction: Prediction) -> dict[str, FindingAnswer]:
+    """What is decided of the findings of one image, by name."""
+    return {
+        one.name: FindingAnswer(probability=one.probability, present=one.present, decision=one.decision)
+        for one in prediction.findings
+    }
+
+
+def assessed_fields(assessment: Assessment, prediction_set: Sequence[str] | None) -> dict[str, Any]:
+    """The fields of `service.schemas.Assessed`."""
+    return {
+        "assessable": assessment.assessable,
+        "reasons": list(assessment.reasons),
+        "type_assessed": assessment.type_assessed,
+        "prediction_set": None if prediction_set is None else list(prediction_set),
+        "gate": None if assessment.gate is None else dict(assessment.gate),
+    }
 
 
 def encoded(values: Float, encoding: Encoding) -> list[list[float]] | str:

@@ -69,6 +69,8 @@ _DESCRIBED = (
     "profiles",
     "preprocessing",
     "invariance",
+    "gate",
+    "conformal",
     "intended_use",
     "limits",
     "licence",
@@ -171,6 +173,7 @@ def _described(model: Model) -> ModelDescription:
                 typical_ms=round(model.costs.of(method, Options()), 1),
                 default_budget=method.budget,
                 targeted=method.targeted,
+                same_as=method.same_as or None,
                 contrast=method.targeted,
                 quality=quality[name],
             )

@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
 
-from service.answers import explanation_answer
+from service.answers import assessed_fields, explanation_answer, finding_answers
+from service.assessment import Assessment, assess, unlike
 from service.batching import Answer, Rows
 from service.errors import InvalidParameter, ModelFailed, RequestError, UnknownTarget
 from service.explainers import targets
 from service.explainers.base import DEFAULTS, Method, Options, Question, run_together
 from service.manifest import Kind, Manifest
 from service.observability import ERRORS, EVALUATIONS, IMAGES, logger
-from service.observability.drift import observe_prediction, observe_unlike
+from service.observability.drift import observe_assessment, observe_prediction, observe_unlike
 from service.observability.stages import observe_stages
 from service.orientation import plane_of
 from service.prediction import Prediction, energy, predict
 from service.registry import Model
 from service.rendering import overlay_file
 from service.scheduling import Waiting
-from service.schemas import ExplanationAnswer, FindingAnswer, ImageAnswer, ImageFailure, Problem
+from service.schemas import ExplanationAnswer, ImageAnswer, ImageFailure, Problem
 from service.types import Attribution, Encoding, Frame, Item, Outputs, Picture, Target
 
 R = TypeVar("R", bound=Rows)
@@ -126,11 +127,12 @@ def explain_all(
     """
     manifest = served.bundle.manifest
     outputs = [answer.outputs for answer in answers]
-    predictions = [predict(row.logits, manifest) for row in outputs]
+    assessments = [assessed(r.frame, r.item, row, manifest) for r, row in zip(readable, outputs, strict=True)]
+    predictions = [predict(row.logits, manifest, a.assessable) for row, a in zip(outputs, assessments, strict=True)]
     for made, row in zip(predictions, outputs, strict=True):
         observe_prediction(manifest.id, made.label, made.probabilities[made.label], energy(row.logits))
     if method is None:
-        return [_answer(row, made, [], manifest) for row, made in zip(readable, predictions, strict=True)]
+        return [_answer(*each, []) for each in zip(readable, predictions, assessments, strict=True)]
     asked = [_targets(wish, row.file, made.label, manifest) for row, made in zip(readable, predictions, strict=True)]
     questions = [
         Question(row.item.pixels, output, wanted, row.item.turn)
@@ -140,7 +142,7 @@ def explain_all(
     told = job.progress if job else lambda share: None
     found = iter(_explained(method, questions, view, wish.options, served.step(method), told))
     results: list[ImageAnswer | ImageFailure] = []
-    for row, made, wanted in zip(readable, predictions, asked, strict=True):
+    for row, made, judged, wanted in zip(readable, predictions, assessments, asked, strict=True):
         if isinstance(wanted, UnknownTarget):
             results.append(_refused(row, wanted))
             continue
@@ -151,7 +153,7 @@ def explain_all(
         except InvalidParameter as error:  # a frame too large for such a picture
             results.append(_refused(row, error))
             continue
-        results.append(_answer(row, made, shown, manifest))
+        results.append(_answer(row, made, judged, shown))
     return results
 
 
@@ -195,19 +197,20 @@ def _targets(wish: Wish, file: int, predicted: str, manifest: Manifest) -> tuple
 
 
 def _answer(
-    row: Read, prediction: Prediction, explanations: list[ExplanationAnswer], manifest: Manifest
+    row: Read, prediction: Prediction, assessment: Assessment, explanations: list[ExplanationAnswer]
 ) -> ImageAnswer:
     region = row.item.region
     return ImageAnswer(
         name=row.frame.name,
         label=prediction.label,
         probabilities=prediction.probabilities,
-        findings={f.name: FindingAnswer(probability=f.probability, present=f.present) for f in prediction.findings},
+        findings=finding_answers(prediction),
         region=(region.x, region.y, region.width, region.height),
         unseen=row.item.unseen,
         plane=plane_of(row.frame.orientation),
+        **assessed_fields(assessment, prediction.prediction_set),
         explanations=explanations,
-        warnings=[*row.frame.warnings, *kind_warnings(row.frame, manifest.kind)],
+        warnings=[*row.frame.warnings, *assessment.warnings()],
     )
 
 
@@ -216,26 +219,30 @@ def _explanation(row: Read, attribution: Attribution, manifest: Manifest, wish: 
     return explanation_answer(attribution, manifest, picture, wish.saliency)
 
 
+def assessed(frame: Frame, item: Item, outputs: Outputs, manifest: Manifest) -> Assessment:
+    """Assess an image by what the model computed of it, and count the outcome.
+
+    Args:
+        frame: as it was decoded.
+        item: what the model was given.
+        outputs: of this image, with those that `manifest.always` names.
+        manifest: of the model.
+    """
+    _count_unlike(frame, manifest.kind)
+    made = assess(frame, item, outputs.more.get("gate"), manifest)
+    observe_assessment(manifest.id, made.assessable)
+    return made
+
+
 def kind_warnings(frame: Frame, kind: Kind) -> list[str]:
-    """What speaks against this frame being of the kind that the model was made for."""
-    warnings: list[str] = []
-    if frame.modality is not None and frame.modality not in kind.modalities:
-        observe_unlike("modality")
-        expected = " or ".join(kind.modalities)
-        warnings.append(
-            f"not of this model's kind: the header gives another modality than {expected}; "
-            "do not rely on the prediction"
-        )
-    if frame.content is not None and frame.content.kind != "colour":  # of which the pixels say more
-        observe_unlike("content")
-        warnings.append(f"not of this model's kind: {frame.content.reason}; do not rely on the prediction")
-    if frame.colour > kind.largest_colour:
-        observe_unlike("colour")
-        warnings.append(
-            f"not of this model's kind: a colour image, and the model is for {kind.description}; "
-            "do not rely on the prediction"
-        )
-    return warnings
+    """Warn of what speaks against this frame being of the kind that the model was made for, and count it."""
+    _count_unlike(frame, kind)
+    return Assessment("no", tuple(unlike(frame, kind).values())).warnings()
+
+
+def _count_unlike(frame: Frame, kind: Kind) -> None:
+    for sign in unlike(frame, kind):
+        observe_unlike(sign)
 
 
 def observe(model: str, method: str, start: float, timing: dict[str, float], results: Sequence[object]) -> None:

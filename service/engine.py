@@ -193,17 +193,26 @@ def _reduced(precision: str, provider: str) -> Reduced | None:
 def check_golden(bundle: Bundle, engine: Engine) -> float:
     """Run the golden sample; returns the largest deviation of an output. Doubles as the warm-up.
 
-    Outputs are checked for all its images, the gradient on CUDA for all and on a CPU for the first.
+    Outputs are checked for all its images, the gradient on CUDA for all and on a CPU for the first. Each column of the
+    gate is judged by itself: it has a unit of its own.
 
     Raises:
-        GoldenSampleMismatch: it exceeds what rounding explains.
+        GoldenSampleMismatch: it exceeds what rounding explains, or the sample has not the gate of the manifest.
     """
     expected = read_golden(bundle)
     images: Grey8 = expected["images"].astype(np.uint8)
-    outputs = engine.run(images, bundle.manifest.graph.outputs)
-    found = {"logits": outputs.logits, "cam": outputs.cam, **outputs.more}
     prefix = "int8." if engine.precision == "int8" else ""
-    deviations = [_deviation(value, expected[prefix + name]) for name, value in found.items()]
+    manifest = bundle.manifest
+    if manifest.gate and (
+        f"{prefix}gate" not in expected or expected[f"{prefix}gate"].shape != (len(images), len(manifest.gate_columns))
+    ):
+        raise GoldenSampleMismatch(f"bundle {bundle.path.name}: the golden sample has not the gate of the manifest")
+    outputs = engine.run(images, sorted({*manifest.graph.outputs, *manifest.always}))
+    found = {"logits": outputs.logits, "cam": outputs.cam, **outputs.more}
+    deviations = [_deviation(value, expected[prefix + name]) for name, value in found.items() if name != "gate"]
+    if manifest.gate:
+        columns = zip(found["gate"].T, expected[f"{prefix}gate"].T, strict=True)
+        deviations += [_deviation(value, wanted) for value, wanted in columns]
     exact = {"cuda": _TRUST_IN_CUDA, "cpu": GOLDEN_TOLERANCE}[engine.provider]
     worst = max(deviations)
     trusted = {"fp32": exact, "fp16": _TRUST_IN_FP16, "int8": _TRUST_IN_INT8}[engine.precision]

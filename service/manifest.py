@@ -326,6 +326,8 @@ class Manifest(Described):
             strangers = set(finding.labels) - set(names)
             if strangers:
                 raise ValueError(f"findings: {finding.name} names labels that do not exist: {sorted(strangers)}")
+        if len(set(self.gate_columns)) != len(self.gate_columns):
+            raise ValueError("gate: names of scores repeat")
         if self.conformal is not None and set(self.conformal.labels) != set(names):
             raise ValueError("conformal: its labels are not those of the model")
         if self.conformal is not None and set(self.conformal.findings) != {finding.name for finding in self.findings}:
@@ -338,3 +340,15 @@ class Manifest(Described):
     def class_names(self) -> tuple[str, ...]:
         """Names of the labels, in the order of the graph's outputs."""
         return tuple(label.name for label in self.labels)
+
+    @property
+    def gate_columns(self) -> tuple[str, ...]:
+        """Names of the columns of the graph's output `gate`; none without a gate."""
+        if self.gate is None:
+            return ()
+        return (*(score.name for score in self.gate.scores), *(("type",) if self.gate.type else ()))
+
+    @property
+    def always(self) -> frozenset[str]:
+        """Outputs of the graph that every prediction needs besides logits and cam."""
+        return frozenset({"gate"} if self.gate else ())

@@ -129,7 +129,7 @@ class Pipeline:
         with Share(self.room if job is None else None) as share:
             budget = budget_of(share.take if wish.overlay else None)
             with self.on_its_way(urgent=job is None and at_once):
-                more = method.outputs if method is not None else frozenset[str]()
+                more = manifest.always | (method.outputs if method is not None else frozenset[str]())
                 by = None if deadline is None else deadline - self.admission.besides
                 batchers = self.batchers if job is None and (at_once or brief) else self._standing_aside
                 asking = partial(batchers[model].run, more=more, deadline=by)

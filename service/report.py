@@ -11,8 +11,9 @@ from fpdf.enums import XPos, YPos
 from PIL import Image
 
 from service.answers import decoded
+from service.assessment import said
 from service.bundle import GRAPH, Bundle
-from service.manifest import Estimate
+from service.manifest import Estimate, Finding, Manifest
 from service.rendering import display_grey
 from service.schemas import RESEARCH_NOTICE, ExplanationAnswer, ImageAnswer
 from service.types import Frame
@@ -101,9 +102,11 @@ def _head(pdf: FPDF, case: ReportedCase) -> None:
     pdf.set_text_color(122, 75, 0)
     pdf.set_font("Helvetica", "B", 9)
     pdf.multi_cell(_WIDTH, 6, RESEARCH_NOTICE, fill=True, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-    for warning in case.answer.warnings:
+    answer = case.answer
+    lines = [*said(answer.assessable, answer.reasons), *(f"Warning: {text}" for text in case.frame.warnings)]
+    for line in lines:
         pdf.set_font("Helvetica", "", 9)
-        pdf.multi_cell(_WIDTH, 5, _latin(f"Warning: {warning}"), fill=True, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        pdf.multi_cell(_WIDTH, 5, _latin(line), fill=True, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
     pdf.ln(3)
 
 
@@ -137,12 +140,11 @@ def _probabilities(pdf: FPDF, case: ReportedCase) -> None:
     pdf.ln(1)
     for finding in manifest.findings:
         found = answer.findings[finding.name]
-        verdict = "reported: at or above" if found.present else "not reported: below"
-        _write(
-            pdf,
-            f"{finding.display}: probability {found.probability:.1%}, {verdict} the operating point of "
-            f"{finding.operating_point.threshold:.1%} ({finding.operating_point.chosen_by})",
-        )
+        limits = _limits(finding, manifest)
+        _write(pdf, f"{finding.display}: {found.decision}, probability {found.probability:.1%} ({limits})")
+    if answer.prediction_set is not None and manifest.conformal is not None:
+        possible = ", ".join(_display(case, name) for name in answer.prediction_set) or "none of the classes"
+        _write(pdf, f"At an error rate of {manifest.conformal.error_rate:.0%} it may be: {possible}")
     error = manifest.evaluation.metrics.get("ece_after")
     measured = "" if error is None else f"; on the test part they are off by {error.value:.1%} on average"
     _write(
@@ -153,6 +155,13 @@ def _probabilities(pdf: FPDF, case: ReportedCase) -> None:
         pale=True,
         gap=2,
     )
+
+
+def _limits(finding: Finding, manifest: Manifest) -> str:
+    if manifest.conformal is None:
+        return f"operating point {finding.operating_point.threshold:.1%}: {finding.operating_point.chosen_by}"
+    bounds = manifest.conformal.findings[finding.name]
+    return f"present from {bounds.present_from:.1%}, absent to {bounds.absent_to:.1%}"
 
 
 def _evidence(pdf: FPDF, case: ReportedCase) -> None:

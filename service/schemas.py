@@ -8,9 +8,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.errors import RadiolucentError
 from service.manifest import (
+    Conformal,
     Estimate,
     Evaluation,
     Finding,
+    Gate,
     Invariance,
     Kind,
     Label,
@@ -19,7 +21,7 @@ from service.manifest import (
     Provenance,
     Reduced,
 )
-from service.types import Encoding, Plane, PreprocessingSpec, Stopped
+from service.types import Assessable, Decision, Encoding, Plane, PreprocessingSpec, Stopped
 
 RESEARCH_NOTICE = (
     "Research use only: not a medical device. A saliency map is evidence for a prediction, not a lesion outline."
@@ -56,7 +58,11 @@ class MethodDescription(_Answer):
     )
     typical_ms: float = Field(description="for one image and one target by default, measured at start on this machine")
     default_budget: int = Field(description="images that go through the model for it; 0: the prediction suffices")
-    targeted: bool = Field(description="whether the map depends on the target")
+    targeted: bool = Field(
+        description="whether the map depends on the target; false: it shows what the network responds to, and is no "
+        "evidence for any class"
+    )
+    same_as: str | None = Field(description="method whose map is the same on this model; null: there is none")
     contrast: bool = Field(description="whether `against` is understood")
     quality: dict[str, Estimate] = Field(description="how good its maps were found to be on the test part")
 
@@ -79,6 +85,10 @@ class ModelDescription(ModelName):
     profiles: dict[Reduced, Profile]
     preprocessing: PreprocessingSpec = Field(description="what of an image reaches the model")
     invariance: Invariance | None = Field(description="how far answers depend on how an image is stored; null: unknown")
+    gate: Gate | None = Field(description="when an image is doubtful or not assessable; null: not measured")
+    conformal: Conformal | None = Field(
+        description="limits of the decisions, and how often they are wrong; null: operating points decide"
+    )
     intended_use: str
     limits: tuple[str, ...]
     licence: str
@@ -149,10 +159,18 @@ class ExplanationAnswer(_Answer):
 
 
 class FindingAnswer(_Answer):
-    """A finding's calibrated probability, and whether it reaches the model's operating point."""
+    """A finding's calibrated probability, and what is decided of it.
+
+    It is decided by the conformal limits of GET /v1/models, or by the operating point where there are none.
+    """
 
     probability: float
-    present: bool
+    present: bool = Field(description="whether the decision is `present`; false does not say that it is absent")
+    decision: Decision = Field(
+        default_factory=lambda stored: "present" if stored["present"] else "absent",
+        description="`not decided`: neither, or both, hold at the stated error rate; `not assessed`: the image is not "
+        "assessable",
+    )
 
 
 class Problem(_Answer):
@@ -171,7 +189,29 @@ class Problem(_Answer):
         return Problem(type=kind, title=error.title, status=error.status, detail=str(error), request_id=request_id)
 
 
-class ImageAnswer(_Answer):
+class Assessed(_Answer):
+    """Whether the model can answer for an image or a series, and what it then claims."""
+
+    assessable: Assessable = Field(
+        default="yes", description="whether the model can answer for such an image; with `no` nothing is decided"
+    )
+    reasons: list[str] = Field(
+        default_factory=list[str], description="why it is not assessable or doubtful, and why the type is not assessed"
+    )
+    type_assessed: bool = Field(
+        default=True, description="whether `label` says which kind of finding it is; else it is only the most probable"
+    )
+    prediction_set: list[str] | None = Field(
+        default=None,
+        description="classes that the image may have at the model's error rate; null where the model states none, or "
+        "the image is not assessable",
+    )
+    gate: dict[str, float] | None = Field(
+        default=None, description="what the assessment rests on, by score; limits are in GET /v1/models"
+    )
+
+
+class ImageAnswer(Assessed):
     """What was found in one image or frame.
 
     `region` is x, y, width, height of what the model saw, in pixels of the source image as it is stored, however it was

@@ -24,6 +24,8 @@ Float = NDArray[np.float32]
 # Direction cosines of the rows, then of the columns (PS3.3 C.7.6.2.1.1)
 Orientation = tuple[float, float, float, float, float, float]
 Plane = Literal["axial", "coronal", "sagittal", "oblique"]
+Assessable = Literal["yes", "doubtful", "no"]  # whether a model can answer for an image
+Decision = Literal["present", "absent", "not decided", "not assessed"]  # of a finding
 
 
 class PreprocessingSpec(Strict):

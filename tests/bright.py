@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -48,6 +49,51 @@ def bright_graph() -> onnx.ModelProto:
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+GATE = {
+    "scores": [{"name": "glare", "doubtful": 0.6, "refused": 0.8, "reason": "brighter than the images that it knows"}],
+    "type": {"not_assessed": 0.7, "reason": "too dark to tell bright from middle"},
+    "fitted_on": "nothing",
+}
+CONFORMAL = {
+    "error_rate": 0.1,
+    "labels": {"bright": 0.35, "dark": 0.3, "middle": 0.2},
+    "findings": {"light": {"absent_to": 0.66, "present_from": 0.7}},
+    "fitted_on": "nothing",
+    "images": 0,
+    "groups": 0,
+}
+
+
+def gated_graph() -> onnx.ModelProto:
+    """The same with the output `gate`: mean brightness, and what is missing of 1."""
+    model = bright_graph()
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["unit", "axes"], ["brightness"], keepdims=0),
+            helper.make_node("Sub", ["one", "brightness"], ["darkness"]),
+            helper.make_node("Concat", ["brightness", "darkness"], ["gate"], axis=1),
+        ]
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1.0, np.float32), "one"))
+    model.graph.output.append(helper.make_tensor_value_info("gate", TensorProto.FLOAT, ["N", 2]))
+    return model
+
+
+def write_gated_into(models: Path, name: str, **limits: object) -> Path:
+    """Writes `models/<name>` with int8 and fp16 graphs and a gate; `limits` are further fields of its manifest."""
+    folder = write_bundle_into(models, name, gated_graph())
+    with np.load(folder / "golden.npz") as golden:
+        arrays = {key: golden[key] for key in golden.files}
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    (arrays["gate"],) = session.run(["gate"], {"images": arrays["images"]})
+    np.savez(folder / "golden.npz", **arrays, **{f"int8.{key}": arrays[key] for key in ("logits", "cam", "gate")})
+    for graph in ("int8.onnx", "fp16.onnx"):
+        shutil.copy(folder / "model.onnx", folder / graph)
+    files = {file: sha256(folder / file) for file in ("model.onnx", "int8.onnx", "fp16.onnx", "golden.npz")}
+    (folder / MANIFEST).write_text(json.dumps(manifest(name, files) | {"gate": GATE} | limits))
+    return folder
 
 
 def manifest(name: str, files: dict[str, str]) -> dict[str, object]:
@@ -122,7 +168,7 @@ def write_bundle_into(models: Path, name: str, graph: onnx.ModelProto | None = N
     onnx.save(graph or bright_graph(), folder / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 1), np.uint8)
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    logits, cam = session.run(None, {"images": images})
+    logits, cam = session.run(["logits", "cam"], {"images": images})
     np.savez(folder / "golden.npz", images=images, logits=logits, cam=cam)
     files = {file: sha256(folder / file) for file in ("model.onnx", "golden.npz")}
     (folder / MANIFEST).write_text(json.dumps(manifest(name, files)))

@@ -6,9 +6,9 @@ import hashlib
 import hmac
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from service.assessment import refusals
 from service.backfill.arrow import Table
 from service.backfill.files import Source, failed_row
 from service.backfill.ledger import keys_of
-from service.composing import kind_warnings
 from service.images.dicom import decode, describe
 from service.images.parsing import parse
 from service.images.reading import read_frames, sniff
@@ -81,10 +81,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A frame, or the reason why there is none."""
+    """A frame with what speaks against it, or the reason why there is none."""
 
     values: dict[str, object]
     item: Item | None = None
+    refusals: Sequence[str] = ()
 
 
 def read_shards(places: dict[str, NDArray[np.int64]], reading: Reading) -> Iterator[Table]:
@@ -96,8 +97,8 @@ def read_shards(places: dict[str, NDArray[np.int64]], reading: Reading) -> Itera
 
     Yields:
         Tables of `reading.batch` rows, the last of a shard of fewer: `COLUMNS`, `pixels`, uint8 `[size, size]` as bytes
-        of one length (zeros in failed rows), and `turn`, how they were turned (`service.orientation.turn_code`). What
-        is wrong with an entry is a row with `problem`.
+        of one length (zeros in failed rows), `turn`, how they were turned (`service.orientation.turn_code`), and
+        `refusals`, what speaks against them without a model. What is wrong with an entry is a row with `problem`.
     """
     os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     for shard in reading.shards[places["id"]].tolist():
@@ -120,10 +121,10 @@ def _rows_of_shard(shard: int, reading: Reading) -> Iterator[_Row]:
         for row in _rows_of_entry(contents, reading):
             if last is not None:
                 yield last
-            last = _Row({**common, "number": number, "rows_of_entry": 0, **row.values}, row.item)
+            last = replace(row, values={**common, "number": number, "rows_of_entry": 0, **row.values})
             number += 1
         if last is not None:
-            yield _Row({**last.values, "rows_of_entry": number}, last.item)
+            yield replace(last, values={**last.values, "rows_of_entry": number})
 
 
 def _fetched(source: Source, keys: list[str]) -> Iterator[Iterable[bytes | Exception]]:
@@ -184,12 +185,13 @@ def _answerable(number: int, frame: Frame, item: Item, values: dict[str, object]
         {
             **values,
             "frame": number,
-            "warnings": [*frame.warnings, *kind_warnings(frame, kind)],
+            "warnings": list(frame.warnings),
             "region": [region.x, region.y, region.width, region.height],
             "unseen": item.unseen,
             "plane": plane_of(frame.orientation),
         },
         item,
+        refusals(frame, item, kind),
     )
 
 
@@ -213,5 +215,6 @@ def _table(rows: list[_Row], size: int) -> Table:
     one = pa.binary(size * size)
     turns = [0 if row.item is None else turn_code(row.item.turn) for row in rows]
     columns["turn"] = pa.array(turns, pa.uint8())
+    columns["refusals"] = pa.array([list(row.refusals) for row in rows], pa.list_(pa.string()))
     columns["pixels"] = pa.FixedSizeBinaryArray.from_buffers(one, len(rows), [None, pa.py_buffer(pixels)])
     return pa.table(columns)

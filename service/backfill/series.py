@@ -20,9 +20,8 @@ from service.backfill.explaining import Answer, Explainer, Explaining
 from service.backfill.files import failed_row
 from service.backfill.ledger import keys_of, replace
 from service.backfill.reading import COLUMNS, Reading, shown_name
-from service.composing import kind_warnings
 from service.deidentify import deidentify
-from service.dicom_results.instance import RESEARCH
+from service.dicom_results.report import report_texts
 from service.dicom_results.results import make_results
 from service.images.tags import uid_of
 from service.orientation import plane_of
@@ -103,27 +102,27 @@ class SeriesExplainer:
             return
         answer = answer_series(series, self._model, self._objects.wish, self._view, lambda share: None)
         made = make_results(answer, self._objects.wish.kinds, self._objects.wish.making)
-        self._write(made.objects, key)
+        self._write(made.objects, key, report_texts(answer))
         notes = [*series.notes, *answer.notes, *made.notes]
         for one, found in zip(series.slices, answer.slices, strict=True):
             region, uids = found.region, {name: uid_of(one.header, keyword) for name, keyword in _UIDS.items()}
             values: Values = {name: shown_name(uid, secret) for name, uid in uids.items() if uid}
             values |= {
                 "frame": one.number,
-                "warnings": [*one.frame.warnings, *kind_warnings(one.frame, self._reading.kind), *notes],
+                "warnings": [*one.frame.warnings, *found.assessment.warnings(), *notes],
                 "region": [region.x, region.y, region.width, region.height],
                 "unseen": found.unseen,
                 "plane": plane_of(one.orientation),
             }
-            yield values, Answer(found.prediction, found.saliency)
+            yield values, Answer(found.prediction, found.saliency, found.assessment)
 
-    def _write(self, objects: list[Dataset], key: str) -> None:
+    def _write(self, objects: list[Dataset], key: str, safe_texts: list[str]) -> None:
         # an address may be no name of a folder; the objects themselves refer to their source
         folder = self._objects.folder / hashlib.sha256(key.encode()).hexdigest()[:32]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for ds in objects:
             secret = self._objects.secret
-            ready = ds if secret is None else deidentify(ds, secret, [RESEARCH])
+            ready = ds if secret is None else deidentify(ds, secret, safe_texts)
             replace(folder / f"{ready.SOPInstanceUID}.dcm", _content(ready))
 
     def _table(self, rows: list[tuple[Values, Answer | None]], common: Values) -> Table:

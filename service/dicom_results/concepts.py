@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from service.manifest import Finding, Label, Manifest
+from service.types import Decision
 
 if TYPE_CHECKING:
     from highdicom.sr import CodedConcept
@@ -25,12 +27,20 @@ RELATIONAL = Code("309825002", "SCT", "Spatial and Relational Concept")
 PRESENCE = Code("705057003", "SCT", "Presence")
 PRESENT = Code("52101004", "SCT", "Present")
 ABSENT = Code("2667000", "SCT", "Absent")
+UNDETERMINED = Code("373068000", "SCT", "Undetermined")
+NOT_EVALUATED = Code("373121007", "SCT", "Not Evaluated")
 SIDES = {"R": Code("24028007", "SCT", "Right"), "L": Code("7771000", "SCT", "Left")}
 NO_UNITS = Code("1", "UCUM", "no units")
 MOST_PROBABLE = Code("most-probable", SCHEME, "Most probable class")
 POOLED = Code("pooled", SCHEME, "Pooled over the series")
 OF_SLICE = Code("slice", SCHEME, "Of one slice")
 
+_DECISIONS: Mapping[Decision, Code] = {
+    "present": PRESENT,
+    "absent": ABSENT,
+    "not decided": UNDETERMINED,
+    "not assessed": NOT_EVALUATED,
+}
 _QUANTITIES = {
     "cam": CLASS_ACTIVATION,
     "gradcam": GRADIENT_CLASS_ACTIVATION,
@@ -43,6 +53,11 @@ _QUANTITIES = {
 def quantity_of(method: str) -> Code:
     """What a map holds: CID 7180 knows class activation, weighted by gradients or not, and saliency in general."""
     return _QUANTITIES.get(method, SALIENCY)
+
+
+def presence_of(decision: Decision) -> Code:
+    """What is decided of a finding: CID 240 has present, absent and undetermined, CID 3703 what was not evaluated."""
+    return _DECISIONS[decision]
 
 
 def concept_of(what: Finding | Label, manifest: Manifest) -> CodedConcept:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from service.assessment import said
 from service.dicom_results import concepts
 from service.dicom_results.concepts import body_part_of, concept_of, probability_of
 from service.dicom_results.instance import MANUFACTURER, RESEARCH, Making, algorithm_name, arguments, finish
 from service.dicom_results.references import by_instance, evidence
-from service.manifest import Finding
-from service.series.answer import SeriesFinding
+from service.manifest import Finding, Manifest
+from service.series.answer import SeriesAnswer, SeriesFinding
 
 if TYPE_CHECKING:
     from highdicom.sr import (
@@ -33,10 +34,11 @@ _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 def make_report(making: Making, maps: Sequence[Dataset]) -> Dataset:
     """The report: a measurement group (TID 1501) for each finding, and one for the classes.
 
-    A finding's group holds whether it is present, its pooled probability, and the probability of every slice that
+    A finding's group holds what is decided of it, its pooled probability, and the probability of every slice that
     carries it with a reference to that slice, strongest first. The last group holds the most probable class and the
     pooled probability of each. Each names the model and its version as the algorithm (TID 4019), and refers to the maps
-    of the evidence. A comment says that this is for research.
+    of the evidence. Comments say that this is for research, and whether and why the series is not assessable: then no
+    finding is present and no class is the most probable one.
 
     Args:
         making: the answer.
@@ -51,8 +53,9 @@ def make_report(making: Making, maps: Sequence[Dataset]) -> Dataset:
     for group in groups:
         _refer_to(group, maps, making)
     content = MeasurementReport(_observer(making), _PROCEDURE, groups, title=_TITLE)[0]
-    comment = TextContentItem(CodedConcept.from_code(concepts.COMMENT), RESEARCH, RelationshipTypeValues.CONTAINS)
-    content.ContentSequence.append(comment)
+    for text in report_texts(answer):
+        comment = TextContentItem(CodedConcept.from_code(concepts.COMMENT), text, RelationshipTypeValues.CONTAINS)
+        content.ContentSequence.append(comment)
     ds = Comprehensive3DSR(
         evidence=[*_evidence(making), *maps],
         content=content,
@@ -64,34 +67,50 @@ def make_report(making: Making, maps: Sequence[Dataset]) -> Dataset:
     return finish(ds, making, f"AI research: report, {answer.manifest.title}")
 
 
+def report_texts(answer: SeriesAnswer) -> list[str]:
+    """The comments of a report: they hold nothing of the patient, and may stay where it is de-identified."""
+    return [RESEARCH, *said(answer.assessment.assessable, answer.assessment.reasons)]
+
+
 def _finding_group(making: Making, one: SeriesFinding, finding: Finding) -> MeasurementsAndQualitativeEvaluations:
     from highdicom.sr import MeasurementsAndQualitativeEvaluations, QualitativeEvaluation, TrackingIdentifier
 
     answer = making.answer
     slices = [{result.name: result.probability for result in each.prediction.findings} for each in answer.slices]
     carried_by = one.carriers or range(len(slices))
-    presence = concepts.PRESENT if one.present else concepts.ABSENT
-    threshold = f"present from {finding.operating_point.threshold:.6g}"
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(making.uid("finding", one.name), f"{answer.manifest.id} {one.name}"),
         finding_type=concept_of(finding, answer.manifest),
-        algorithm_id=_algorithm(making, threshold),
+        algorithm_id=_algorithm(making, _limits(finding, answer.manifest)),
         finding_sites=_sites(making),
         measurements=[
             _probability(one.probability, concepts.POOLED),
             *(_probability(slices[index][one.name], concepts.OF_SLICE, making, index) for index in one.carriers),
         ],
-        qualitative_evaluations=[QualitativeEvaluation(concepts.PRESENCE, presence)],
+        qualitative_evaluations=[QualitativeEvaluation(concepts.PRESENCE, concepts.presence_of(one.decision))],
         source_images=_images(making, carried_by),
     )
 
 
+def _limits(finding: Finding, manifest: Manifest) -> str:
+    if manifest.conformal is None:
+        return f"present from {finding.operating_point.threshold:.6g}"
+    bounds = manifest.conformal.findings[finding.name]
+    return f"present from {bounds.present_from:.6g}, absent to {bounds.absent_to:.6g}"
+
+
 def _class_group(making: Making) -> MeasurementsAndQualitativeEvaluations:
-    """The classes are no findings of their own: a group that named each as one would report what is not there."""
+    """The classes are no findings of their own: a group that named each as one would report what is not there.
+
+    A kind of finding is named as the most probable class only where the type is assessed.
+    """
     from highdicom.sr import MeasurementsAndQualitativeEvaluations, QualitativeEvaluation, TrackingIdentifier
 
     answer, manifest = making.answer, making.answer.manifest
-    chosen = next(label for label in manifest.labels if label.name == answer.label)
+    label = next(label for label in manifest.labels if label.name == answer.label)
+    assessment = answer.assessment
+    named = assessment.assessable != "no" and (assessment.type_assessed or label.healthy)
+    chosen = concept_of(label, manifest) if named else concepts.NOT_EVALUATED
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(making.uid("classes"), f"{manifest.id} classes"),
         algorithm_id=_algorithm(making),
@@ -100,7 +119,7 @@ def _class_group(making: Making) -> MeasurementsAndQualitativeEvaluations:
             _probability(answer.probabilities[label.name], concepts.POOLED, name=probability_of(label, manifest))
             for label in manifest.labels
         ],
-        qualitative_evaluations=[QualitativeEvaluation(concepts.MOST_PROBABLE, concept_of(chosen, manifest))],
+        qualitative_evaluations=[QualitativeEvaluation(concepts.MOST_PROBABLE, chosen)],
         source_images=_images(making, range(len(answer.slices))),
     )
 

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from service.dicom_results.concepts import ARTIFICIAL_INTELLIGENCE, RELATIONAL, SIDES, body_part_of, quantity_of
 from service.dicom_results.instance import Making, algorithm_name, arguments, finish
 
+NOT_ASSESSED = "no slice is assessable: there is no evidence to segment"
 NOTHING = "no evidence is positive: there is nothing to segment"
 
 
@@ -15,7 +16,8 @@ def make_segmentation(making: Making) -> Dataset | str:
     """One segment: the pixels that reach a share of the series' largest positive evidence.
 
     It is coded as saliency, a spatial concept, and never as the structure or lesion that the model speaks of: a viewer
-    that colours segments by their type shows it as what it is. Only slices that hold some of it have a frame.
+    that colours segments by their type shows it as what it is. Only slices that hold some of it have a frame;
+    those that are not assessable hold none.
 
     Returns:
         The object, or why there is none.
@@ -26,7 +28,10 @@ def make_segmentation(making: Making) -> Dataset | str:
     from highdicom.sr import CodedConcept
 
     answer = making.answer
-    peak = float(answer.saliency.max())
+    counted = np.array([one.assessment.assessable != "no" for one in answer.slices])
+    if not counted.any():
+        return NOT_ASSESSED
+    peak = float(answer.saliency[counted].max())
     if peak <= 0:
         return NOTHING
     share = making.options.segment_from
@@ -53,7 +58,7 @@ def make_segmentation(making: Making) -> Dataset | str:
     segment.SegmentDescription = f"At least {share:.0%} of the series' largest positive evidence; research use only"
     ds = Segmentation(
         source_images=making.source.stand_ins,
-        pixel_array=np.asarray(answer.saliency >= share * peak, np.uint8),
+        pixel_array=np.asarray((answer.saliency >= share * peak) & counted[:, None, None], np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[segment],
         content_label="EVIDENCE",

@@ -133,6 +133,7 @@ class Method:
         per_target: the evaluations are needed anew for each target.
         targeted: the map depends on the target.
         linear_head: it holds only behind global average pooling and one linear layer.
+        same_as: name of another method whose map is the same wherever this one is offered; empty: there is none.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Method:
     per_target: bool = False
     targeted: bool = True
     linear_head: bool = False
+    same_as: str = ""
     unit: str = "logit"
 
 

@@ -22,7 +22,7 @@ def read(question: Question, target: Target) -> Float:
 METHOD = Method(
     name="eigencam",
     exact=True,
-    meaning="first principal component of the feature maps; the same for every target",
+    meaning="first principal component of the feature maps; the same for every target, and no evidence for any",
     source="Muhammad and Yeasin, IJCNN 2020, arXiv:2008.00299",
     explain=read_off("eigencam", read),
     outputs=frozenset({"principal"}),

@@ -26,4 +26,5 @@ METHOD = Method(
     source="Draelos and Carin 2020, arXiv:2011.08891",
     explain=read_off("hirescam", read),
     linear_head=True,
+    same_as="gradcam",
 )

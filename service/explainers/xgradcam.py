@@ -26,4 +26,5 @@ METHOD = Method(
     source="Fu et al., BMVC 2020, arXiv:2008.02312",
     explain=read_off("xgradcam", read),
     linear_head=True,
+    same_as="gradcam",
 )

@@ -1,4 +1,4 @@
-"""What of the answers shows that the images have changed: classes, confidence, energy. Counted, never judged here.
+"""What of the answers shows that images have changed: classes, confidence, energy, assessments. Counted, never judged.
 
 `deploy/prometheus/rules/drift.yml` compares the last hours with the days before; docs/runbook.md says what a shift
 means.
@@ -12,7 +12,7 @@ from typing import Literal
 
 from prometheus_client import Counter, Histogram
 
-from service.observability.metrics import CONFIDENCE, ENERGY, OUT_OF_KIND, PREDICTIONS
+from service.observability.metrics import ASSESSMENTS, CONFIDENCE, ENERGY, OUT_OF_KIND, PREDICTIONS
 
 
 @cache
@@ -39,6 +39,11 @@ def observe_prediction(model: str, label: str, confidence: float, energy: float)
     predicted.inc()
     confidences.observe(confidence)
     energies.observe(energy)
+
+
+def observe_assessment(model: str, assessable: Literal["yes", "doubtful", "no"]) -> None:
+    """Count an image by whether the model could answer for it."""
+    ASSESSMENTS.labels(model, assessable).inc()
 
 
 def observe_unlike(sign: Literal["modality", "content", "colour"]) -> None:

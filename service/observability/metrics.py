@@ -60,6 +60,11 @@ ENERGY = Histogram(
 OUT_OF_KIND = Counter(
     "radiolucent_out_of_kind", "Images answered with a warning that they are of another kind, by sign.", ["sign"]
 )
+ASSESSMENTS = Counter(
+    "radiolucent_assessments",
+    "Images by whether the model could answer for them (yes, doubtful or no).",
+    ["model", "assessable"],
+)
 MODEL_INFO = Gauge(
     "radiolucent_model_info",
     "1 for every model that is served.",

@@ -8,14 +8,15 @@ const ASKERS = 4; // cases predicted at once; the service makes batches of them
 /**
  * @typedef {Object} Found one slice's answer.
  * @property {string} label @property {Object<string, number>} probabilities
- * @property {Object<string, {probability: number, present: boolean}>} findings
+ * @property {Object<string, {probability: number, present: boolean, decision: string}>} findings
  * @property {[number, number, number, number]} region
  * @property {Map<string, any>} maps explanations as they came, by `keyOf`
  *
  * @typedef {Object} Answer
  * @property {{id: string, version: string}} model
  * @property {string} label @property {Object<string, number>} probabilities
- * @property {Object<string, {probability: number, present: boolean, carriers?: number[]}>} findings
+ * @property {Object<string, {probability: number, present: boolean, decision: string, carriers?: number[]}>} findings
+ * @property {"yes" | "doubtful" | "no"} assessable @property {string[]} reasons
  * @property {string[]} warnings @property {string[]} notes
  * @property {Found[]} slices in the order of the case's frames
  * @property {string} explained class that the first maps are about

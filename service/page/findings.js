@@ -55,7 +55,8 @@ function sections({ current: one, model, outlined }, act) {
   if (!one.answer) return [...head, ...unmatched(one, act)].filter(Boolean);
   return [
     ...head,
-    ...one.answer.warnings.map((text) => element("p.warning", { role: "alert" }, `⚠ ${sentence(text)}`)),
+    ...assessment(one.answer),
+    ...besides(one.answer).map((text) => element("p.warning", { role: "alert" }, `⚠ ${sentence(text)}`)),
     ...verdict(one, model, act),
     evidence(one, model),
     outlined && outline(outlined, act),
@@ -63,6 +64,15 @@ function sections({ current: one, model, outlined }, act) {
     about(one, model),
   ].filter(Boolean);
 }
+
+/** Why the model cannot answer, or may not. */
+function assessment({ assessable, reasons }) {
+  const words = { no: "Not assessable", doubtful: "Doubtful", yes: "Note" }[assessable];
+  return reasons.map((reason) => element("p.warning.assessment", { role: "alert" }, `⚠ ${words}: ${sentence(reason)}`));
+}
+
+/** Warnings that say more than the reasons of the assessment. */
+const besides = ({ warnings, reasons }) => warnings.filter((text) => !reasons.some((reason) => text.startsWith(reason)));
 
 /** Why, and another try where the file itself could be read. */
 function failure(one, act) {
@@ -90,11 +100,10 @@ function verdict(one, model, act) {
     return element(name === answer.label ? "li.best" : "li", {}, element("span", {}, text), bar, element("span.figure", {}, percent(share)));
   });
   const findings = model.findings.map((finding) => {
-    const { probability, present, carriers = [] } = answer.findings[finding.name];
-    const at = finding.operating_point;
+    const { probability, present, decision, carriers = [] } = answer.findings[finding.name];
     return element("div.finding", {},
-      element(present ? "p.present" : "p", {}, element("strong", {}, `${finding.display}: ${present ? "reported" : "not reported"}`),
-        ` (${percent(probability)}; operating point ${percent(at.threshold)})`),
+      element(present ? "p.present" : "p", {}, element("strong", {}, `${finding.display}: ${decision}`),
+        ` (${percent(probability)}; ${limits(finding, model)})`),
       carriers.length > 0 && element("p.small", {}, "Carried by slice ",
         ...carriers.slice(0, 5).map((index) => element("button.carrier", { type: "button", onclick: () => act.slice(index) }, String(index + 1)))));
   });
@@ -113,6 +122,13 @@ function verdict(one, model, act) {
     answer.notes.length > 0 && element("details", { id: "notes" }, element("summary", {}, `Notes (${answer.notes.length})`),
       element("ul.reasons.small", {}, ...answer.notes.map((note) => element("li", {}, note)))),
   ];
+}
+
+/** From where on a finding is present, and to where it is absent. */
+function limits({ name, operating_point: at }, { conformal }) {
+  if (!conformal) return `operating point ${percent(at.threshold)}`;
+  const { present_from: from, absent_to: to } = conformal.findings[name];
+  return `present from ${percent(from)}, absent to ${percent(to)}`;
 }
 
 function sliceVerdict(one, display) {

@@ -109,7 +109,7 @@ function actions(desk, reading, notice) {
     npz: () => saveArrays(name, one.frames, one.answer.slices, maps(), texts()),
     json: () => saveJson(name, {
       ...texts(), label: one.answer.label, probabilities: one.answer.probabilities, findings: one.answer.findings,
-      warnings: one.answer.warnings, notes: one.answer.notes,
+      assessable: one.answer.assessable, reasons: one.answer.reasons, warnings: one.answer.warnings, notes: one.answer.notes,
       slices: one.answer.slices.map(({ label, probabilities, region }, index) => ({ label, probabilities, region, explanation: maps()[index] })),
     }),
     pdf: () => saveReport(name, one.frames[one.slice], { model: model.id, ...wish }).catch((error) => showProblem(error.message)),

@@ -47,7 +47,7 @@ export class Worklist {
     const found = button.querySelector(".case-found");
     found.textContent = this.#found(one);
     found.className = `case-found ${one.state}`;
-    found.classList.toggle("warned", Boolean(one.answer?.warnings.length));
+    found.classList.toggle("warned", Boolean(one.answer?.warnings.length || one.answer?.reasons.length));
     this.#thumbnail(one, button.querySelector("canvas"));
   }
 
@@ -58,7 +58,8 @@ export class Worklist {
     if (!one.answer) return "no rule matches";
     const { labels } = this.desk.models.get(one.answer.model.id);
     const shown = labels.find((label) => label.name === one.answer.label).display;
-    return `${one.answer.warnings.length ? "⚠ " : ""}${shown} ${percent(one.answer.probabilities[one.answer.label])}`;
+    const { warnings, reasons } = one.answer;
+    return `${warnings.length || reasons.length ? "⚠ " : ""}${shown} ${percent(one.answer.probabilities[one.answer.label])}`;
   }
 
   async #thumbnail(one, canvas) {

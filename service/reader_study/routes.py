@@ -192,4 +192,10 @@ def _prediction(found: ImageAnswer) -> ShownPrediction:
         saliency=explanation.saliency,
         region=found.region,
     )
-    return ShownPrediction(label=found.label, probabilities=found.probabilities, map=shown)
+    return ShownPrediction(
+        label=found.label,
+        probabilities=found.probabilities,
+        assessable=found.assessable,
+        reasons=found.reasons,
+        map=shown,
+    )

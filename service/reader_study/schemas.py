@@ -11,6 +11,7 @@ from service.reader_study.opinion import Opinion
 from service.reader_study.pixels import PixelLayout
 from service.reader_study.plan import Item
 from service.schemas import RESEARCH_NOTICE
+from service.types import Assessable
 
 
 class _Answer(BaseModel):
@@ -40,6 +41,8 @@ class ShownPrediction(_Answer):
 
     label: str
     probabilities: dict[str, float]
+    assessable: Assessable = Field(description="whether the model can answer for such an image")
+    reasons: list[str] = Field(description="why it is not assessable or doubtful, and why the type is not assessed")
     map: ShownMap
 
 

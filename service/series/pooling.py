@@ -6,6 +6,10 @@ fitted by `python -m export.pooling` on patients or blocks that training did not
 
     evidence[s] = log of the odds of any label that is not healthy
     pooled      = scale * mean over the strongest slices of (logits / temperature)  +  offset for labels not healthy
+
+Slices that are not assessable do not count: a neck or the top of a skull may look like anything. Where none counts,
+nothing is decided. A series has one verdict: where the most probable class says otherwise than the limits of a finding,
+the finding is not decided.
 """
 
 from __future__ import annotations
@@ -16,12 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.manifest import Manifest, SeriesPooling
+from service.assessment import Assessment, decide, prediction_set
+from service.manifest import Finding, Manifest, SeriesPooling
 from service.series.answer import SeriesFinding
-from service.types import Float
+from service.types import Assessable, Decision, Float
 
 Array = NDArray[np.float64]
 NOT_CALIBRATED = "the model was not calibrated for series: the answer is that of the strongest slice"
+LIMITS_OF_IMAGES = "the limits of decisions were fitted on single images: their error rate for a series is not known"
 _PLAIN = SeriesPooling(strongest=1, scale=1, offset=0, fitted_on="", groups=0)
 
 
@@ -34,6 +40,8 @@ class Pooled:
         probabilities: calibrated, by class, summing to 1.
         findings: in the manifest's order.
         strongest: indices of the slices that were pooled, strongest first.
+        assessment: of the series.
+        prediction_set: see `service.assessment.prediction_set`.
         notes: what a reader must know of the pooling.
     """
 
@@ -41,10 +49,12 @@ class Pooled:
     probabilities: dict[str, float]
     findings: tuple[SeriesFinding, ...]
     strongest: tuple[int, ...]
+    assessment: Assessment
+    prediction_set: tuple[str, ...] | None
     notes: tuple[str, ...]
 
 
-def pool(logits: Float, manifest: Manifest) -> Pooled:
+def pool(logits: Float, manifest: Manifest, assessments: Sequence[Assessment] | None = None) -> Pooled:
     """Pool the slices of a series.
 
     Where the manifest has no pooling, the strongest slice speaks for the series: it may call too much, but a finding
@@ -53,6 +63,7 @@ def pool(logits: Float, manifest: Manifest) -> Pooled:
     Args:
         logits: float32 `[S, K]`, before the temperature, S >= 1.
         manifest: of the model that gave them.
+        assessments: of the slices; None: all count.
 
     Raises:
         ValueError: there is no slice, or not one logit for each label.
@@ -60,19 +71,45 @@ def pool(logits: Float, manifest: Manifest) -> Pooled:
     names = manifest.class_names
     if logits.ndim != 2 or not len(logits) or logits.shape[1] != len(names):
         raise ValueError("pooling needs one row of logits for each slice, and a slice at least")
+    assessments = assessments or [Assessment()] * len(logits)
     pooling = manifest.series_pooling or _PLAIN
     scaled = logits.astype(np.float64) / manifest.temperature
     unhealthy = [place for place, label in enumerate(manifest.labels) if not label.healthy]
-    chosen = strongest(scaled, unhealthy, pooling.strongest)
+    counted = np.flatnonzero([one.assessable != "no" for one in assessments])
+    places = counted if len(counted) else np.arange(len(scaled))  # there are numbers, but no decision
+    chosen = places[strongest(scaled[places], unhealthy, pooling.strongest)]
     row = calibrated(scaled[chosen].mean(axis=0), unhealthy, pooling.scale, pooling.offset)
     probabilities = dict(zip(names, _softmax(row[None])[0].tolist(), strict=True))
+    assessment = _assessment([assessments[place] for place in (chosen if len(counted) else places).tolist()])
     return Pooled(
         label=max(probabilities, key=probabilities.__getitem__),
         probabilities=probabilities,
-        findings=_findings(manifest, probabilities, _softmax(scaled), chosen),
+        findings=_findings(manifest, probabilities, _softmax(scaled), chosen, places, assessment.assessable),
         strongest=tuple(chosen.tolist()),
-        notes=() if manifest.series_pooling else (NOT_CALIBRATED,),
+        assessment=assessment,
+        prediction_set=prediction_set(probabilities, assessment.assessable, manifest.conformal),
+        notes=_notes(manifest, assessments, len(counted)),
     )
+
+
+def _assessment(resting_on: Sequence[Assessment]) -> Assessment:
+    """The assessment of a series by the slices that its answer rests on: by the worst of them."""
+    found = {one.assessable for one in resting_on}
+    worst: Assessable = "no" if "no" in found else "doubtful" if "doubtful" in found else "yes"
+    reasons = tuple(dict.fromkeys(reason for one in resting_on for reason in one.reasons))
+    return Assessment(worst, reasons, all(one.type_assessed for one in resting_on))
+
+
+def _notes(manifest: Manifest, assessments: Sequence[Assessment], counted: int) -> tuple[str, ...]:
+    notes = [] if manifest.series_pooling else [NOT_CALIBRATED]
+    if manifest.conformal:
+        notes.append(LIMITS_OF_IMAGES)
+    if 0 < counted < len(assessments):
+        left = [one for one in assessments if one.assessable == "no"]
+        reasons = dict.fromkeys(reason for one in left for reason in one.reasons)
+        share = f"{len(left)} of {len(assessments)} slices"
+        notes.append(f"{share} are not assessable and do not count: {'; '.join(reasons)}")
+    return tuple(notes)
 
 
 def strongest(scaled: Array, unhealthy: Sequence[int], count: int) -> NDArray[np.int64]:
@@ -103,23 +140,46 @@ def calibrated(pooled: Array, unhealthy: Sequence[int], scale: float, offset: fl
 
 
 def _findings(
-    manifest: Manifest, pooled: dict[str, float], slices: Array, chosen: NDArray[np.int64]
+    manifest: Manifest,
+    pooled: dict[str, float],
+    slices: Array,
+    chosen: NDArray[np.int64],
+    places: NDArray[np.int64],
+    assessable: Assessable,
 ) -> tuple[SeriesFinding, ...]:
-    """Findings of the series; `pooled` by class, `slices` float64 `[S, K]`: calibrated probabilities."""
+    """Findings of the series.
+
+    Args:
+        manifest: of the model.
+        pooled: probabilities by class.
+        slices: float64 `[S, K]`: calibrated probabilities.
+        chosen: the slices that were pooled.
+        places: the slices that count.
+        assessable: of the series.
+    """
     findings: list[SeriesFinding] = []
     for finding in manifest.findings:
         threshold = finding.operating_point.threshold
         probability = min(1.0, sum(pooled[name] for name in finding.labels))
-        present = probability >= threshold
+        decision = _decision(finding, probability, pooled, manifest, assessable)
         each = slices[:, [manifest.class_names.index(name) for name in finding.labels]].sum(axis=1)
-        carriers = _carriers(each, threshold, chosen) if present else ()
-        findings.append(SeriesFinding(finding.name, probability, present, carriers))
+        carried = decision in ("present", "not decided")
+        carriers = _carriers(each, threshold, chosen, places) if carried else ()
+        findings.append(SeriesFinding(finding.name, probability, decision, carriers))
     return tuple(findings)
 
 
-def _carriers(each: Array, threshold: float, chosen: NDArray[np.int64]) -> tuple[int, ...]:
-    """Slices whose own probability `[S]` reaches the threshold, strongest first; the pooled ones where none does."""
-    order = np.argsort(-each, kind="stable")
+def _decision(
+    finding: Finding, probability: float, pooled: dict[str, float], manifest: Manifest, assessable: Assessable
+) -> Decision:
+    decision = decide(finding, probability, assessable, manifest.conformal)
+    likelier = "present" if max(pooled, key=pooled.__getitem__) in finding.labels else "absent"
+    return "not decided" if decision in ("present", "absent") and decision != likelier else decision
+
+
+def _carriers(each: Array, threshold: float, chosen: NDArray[np.int64], places: NDArray[np.int64]) -> tuple[int, ...]:
+    """Of `places` those whose own probability `[S]` reaches the threshold, strongest first; else the pooled ones."""
+    order = places[np.argsort(-each[places], kind="stable")]
     own = order[each[order] >= threshold]
     return tuple((own if len(own) else chosen).tolist())
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service.composing import assessed
 from service.dicom_results.options import DEFAULT_KINDS, Kind
 from service.dicom_results.options import Options as ResultOptions
 from service.errors import TooSlow, UnknownTarget
@@ -184,14 +185,17 @@ def answer_series(
     for first in range(0, len(items), _BATCH):
         pixels = np.stack([item.pixels for item in items[first : first + _BATCH]])[..., np.newaxis]
         before = view.waited
-        found = view.run(pixels, method.outputs)
+        found = view.run(pixels, manifest.always | method.outputs)
         BATCH_IMAGES.labels(manifest.id).observe(len(pixels))
         for _ in pixels:
             QUEUE_SECONDS.labels(manifest.id).observe(view.waited - before)
         outputs += [found.row(row) for row in range(len(pixels))]
         progress(len(outputs) / len(items) * (1 - slow * 0.9))
     computed, queued = perf_counter(), view.waited - before_all
-    pooled = pool(np.stack([each.logits for each in outputs]), manifest)
+    assessments = [
+        assessed(one.frame, item, each, manifest) for one, item, each in zip(series.slices, items, outputs, strict=True)
+    ]
+    pooled = pool(np.stack([each.logits for each in outputs]), manifest, assessments)
     (target,) = targets(wish.target, None, explained_label(pooled, manifest), manifest)
     saliency: list[Attribution] = []
     for first in range(0, len(items), _BATCH):
@@ -203,8 +207,8 @@ def answer_series(
         for found, item, one in zip(saliency, items, series.slices, strict=True)
     ]
     slices = tuple(
-        SlicePrediction(predict(each.logits, manifest), item.region, found, item.unseen)
-        for each, item, found in zip(outputs, items, saliency, strict=True)
+        SlicePrediction(predict(each.logits, manifest, judged.assessable), item.region, found, judged, item.unseen)
+        for each, item, found, judged in zip(outputs, items, saliency, assessments, strict=True)
     )
     for each, one in zip(outputs, slices, strict=True):
         made = one.prediction
@@ -227,6 +231,8 @@ def answer_series(
         label=pooled.label,
         probabilities=pooled.probabilities,
         saliency=np.stack(volume),
+        assessment=pooled.assessment,
+        prediction_set=pooled.prediction_set,
         notes=pooled.notes,
     )
 
@@ -234,12 +240,12 @@ def answer_series(
 def explained_label(pooled: Pooled, manifest: Manifest) -> str:
     """The class that the maps of a series are about where none is asked for.
 
-    It is the label, unless a finding is present that the label is not one of (its operating point lies below one half):
-    then the map must be evidence for the finding, and the class is the most probable one of the finding.
+    It is the label, unless a finding that the label is not one of is present or not decided (its operating point lies
+    below one half): then the map must be evidence for the finding, and the class is the most probable one of it.
     """
     labels = {finding.name: finding.labels for finding in manifest.findings}
     for found in pooled.findings:
-        if found.present and pooled.label not in labels[found.name]:
+        if found.decision in ("present", "not decided") and pooled.label not in labels[found.name]:
             return max(labels[found.name], key=pooled.probabilities.__getitem__)
     return pooled.label
 

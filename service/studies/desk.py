@@ -13,7 +13,7 @@ import anyio.to_thread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from service.answers import explanation_answer
+from service.answers import assessed_fields, explanation_answer, finding_answers
 from service.composing import JobHandle
 from service.deidentify import deidentify
 from service.dicomweb.archives import find_archive
@@ -24,7 +24,7 @@ from service.observability import hashed_uid
 from service.orientation import plane_of
 from service.pipeline import Pipeline
 from service.room import Share
-from service.schemas import FindingAnswer, ModelName
+from service.schemas import ModelName
 from service.series.answer import SeriesAnswer
 from service.series.reading import Series
 from service.series.selection import read_rules
@@ -181,11 +181,11 @@ class StudyDesk:
         """The same, its objects de-identified where the settings say so."""
         if not self.settings.deidentify:
             return result
-        from service.dicom_results.instance import RESEARCH
+        from service.dicom_results.report import report_texts
 
         made = tuple(
-            replace(each, objects=[deidentify(ds, self._site_key, [RESEARCH]) for ds in each.objects])
-            for each in result.results
+            replace(each, objects=[deidentify(ds, self._site_key, report_texts(answer)) for ds in each.objects])
+            for answer, each in zip(result.answers, result.results, strict=True)
         )
         return replace(result, results=made)
 
@@ -245,9 +245,12 @@ def _model_answer(answer: SeriesAnswer, made: Results) -> ModelAnswer:
         label=answer.label,
         probabilities=answer.probabilities,
         findings={
-            one.name: SeriesFindingAnswer(probability=one.probability, present=one.present, carriers=list(one.carriers))
+            one.name: SeriesFindingAnswer(
+                probability=one.probability, present=one.present, decision=one.decision, carriers=list(one.carriers)
+            )
             for one in answer.findings
         },
+        **assessed_fields(answer.assessment, answer.prediction_set),
         slices=_slices(answer.series, answer),
         objects=[
             ObjectAnswer(
@@ -269,12 +272,10 @@ def _slices(series: Series, answer: SeriesAnswer) -> list[SliceAnswer]:
             frame=place.number,
             label=found.prediction.label,
             probabilities=found.prediction.probabilities,
-            findings={
-                one.name: FindingAnswer(probability=one.probability, present=one.present)
-                for one in found.prediction.findings
-            },
+            findings=finding_answers(found.prediction),
             region=(found.region.x, found.region.y, found.region.width, found.region.height),
             unseen=found.unseen,
+            **assessed_fields(found.assessment, found.prediction.prediction_set),
             explanation=explanation_answer(found.saliency, answer.manifest, None),
         )
         for place, found in zip(series.slices, answer.slices, strict=True)

@@ -8,8 +8,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.dicom_results.options import Kind
 from service.dicomweb.client import UID_LENGTH, UID_PATTERN
-from service.schemas import RESEARCH_NOTICE, ExplanationAnswer, FindingAnswer, ModelName, Problem
-from service.types import Plane
+from service.schemas import RESEARCH_NOTICE, Assessed, ExplanationAnswer, FindingAnswer, ModelName, Problem
+from service.types import Decision, Plane
 from service.validation import Strict
 
 
@@ -25,8 +25,12 @@ class LeftOutAnswer(_Answer):
     reason: str
 
 
-class SliceAnswer(_Answer):
-    """One slice. `region` is x, y, width, height in its pixels: what the model saw, and the cells of the map cover."""
+class SliceAnswer(Assessed):
+    """One slice, as POST /v1/predict answers it.
+
+    `region` is x, y, width, height in its pixels: what the model saw, and the cells of the map cover. What is not
+    assessable does not count in what is said of the series.
+    """
 
     sop_instance: str
     frame: int = Field(ge=1)
@@ -42,7 +46,12 @@ class SeriesFindingAnswer(_Answer):
     """A finding of the series: pooled and calibrated, and the slices that carry it."""
 
     probability: float
-    present: bool
+    present: bool = Field(description="whether the decision is `present`; false does not say that it is absent")
+    decision: Decision = Field(
+        default_factory=lambda stored: "present" if stored["present"] else "absent",
+        description="`not decided`: neither, or both, hold, or the most probable class says otherwise; `not assessed`: "
+        "no slice is assessable",
+    )
     carriers: list[int] = Field(description="places in `slices`, from 0, strongest first")
 
 
@@ -55,8 +64,11 @@ class ObjectAnswer(_Answer):
     series: str
 
 
-class ModelAnswer(_Answer):
-    """What one model says of a series. `explanation` of every slice is about the series' own target."""
+class ModelAnswer(Assessed):
+    """What one model says of a series. `explanation` of every slice is about the series' own target.
+
+    The series is assessed by the slices that the answer rests on, and not assessable where none of them is.
+    """
 
     model: ModelName
     method: str

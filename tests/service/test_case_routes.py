@@ -8,7 +8,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from bright import SIDE, png
+from bright import CONFORMAL, GATE, SIDE, png, write_gated_into
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -166,3 +166,18 @@ def test_the_example_is_a_series_in_order_without_a_patient(client):
     assert {str(one.header.PatientName) for one in series.slices} == {""}
     sizes = [int((one.frame.pixels > 0).sum()) for one in series.slices]
     assert max(sizes) == sizes[5] > 2 * sizes[0]
+
+
+@pytest.mark.parametrize(("glaring", "verdict"), [(True, "Light: not assessed"), (False, "Light: present")])
+def test_a_report_says_whether_the_image_can_be_assessed(tmp_path, glaring, verdict):
+    write_gated_into(tmp_path, "gated", conformal=CONFORMAL)
+    api = make_api("test")
+    api.state.pipeline = Pipeline(Settings(models=tmp_path, threads=1, device="cpu"))
+    pixels = ramp(np.uint8, SIDE, SIDE)
+    if glaring:
+        pixels[2:] = 255
+    with TestClient(api) as client:
+        said = pdf_text(ask(client, "report", png(pixels), model="gated").content)
+    assert verdict in said
+    assert ("Not assessable: " + GATE["scores"][0]["reason"] in said) is glaring
+    assert ("At an error rate of 10% it may be: " in said) is not glaring

@@ -135,7 +135,9 @@ export function showPrediction(element, prediction, classes) {
       made("dd", { className: `figure small${first}` }, `${(100 * share).toFixed(share < 0.995 && share >= 0.0005 ? 1 : 0)} %`),
     ];
   });
+  const words = { no: "Not assessable", doubtful: "Doubtful", yes: "Note" }[prediction.assessable];
   element.replaceChildren(
+    ...prediction.reasons.map((reason) => made("p", { className: "small" }, `${words}: ${reason}`)),
     made("h3", {}, `The model says: ${display[prediction.label]}`),
     made("dl", { className: "bars" }, ...rows),
     made("p", { className: "small muted" }, "The model can be wrong. The heat-map is evidence for its answer, not a lesion outline."),

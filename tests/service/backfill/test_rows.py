@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from bright import BIAS, CELLS, SIDE, WEIGHT, png
+from bright import BIAS, CELLS, CONFORMAL, GATE, SIDE, WEIGHT, png, write_gated_into
 
 from service.backfill.explaining import Explainer, Explaining
 from service.backfill.files import Entry
@@ -127,8 +127,30 @@ def test_frames_and_uids_of_dicom(tmp_path, bundle):
     sent = [one, many, many, many, other]
     assert [row["sop_instance_uid"] for row in rows] == [ds.SOPInstanceUID for ds in sent]
     assert [row["series_instance_uid"] for row in rows] == [ds.SeriesInstanceUID for ds in sent]
-    strange = [any("not of this model's kind" in text for text in row["warnings"]) for row in rows]
+    strange = [any("not of this model's kind" in text for text in row["refusals"]) for row in rows]
     assert strange == [False, False, False, False, True]
+
+
+def test_rows_say_whether_an_image_can_be_assessed(tmp_path):
+    gated = read_bundle(write_gated_into(tmp_path / "models", "gated", conformal=CONFORMAL))
+    other = classic_mr([image(1)], "other")[0]
+    other.Modality = "CT"
+    glaring = np.full((SIDE, SIDE), 255, np.uint8)
+    glaring[0] = range(0, 8 * SIDE, 8)
+    contents = {"0.png": png(image(1)), "1.dcm": saved(other), "2.png": png(glaring), "3.png": b"nothing"}
+    (batch,) = read(reading_of(tmp_path, gated, contents))
+    table = Explainer(explaining(gated, precision="int8"))(batch)
+    rows = table.to_pylist()
+    assert "refusals" not in table.column_names
+    assert [row["assessable"] for row in rows] == ["yes", "no", "no", None]
+    decisions = [row["findings"] and row["findings"]["light"]["decision"] for row in rows]
+    assert decisions == ["present", "not assessed", "not assessed", None]
+    assert rows[1]["warnings"] == [f"{rows[1]['reasons'][0]}; do not rely on the prediction"]
+    assert "another modality" in rows[1]["reasons"][0]
+    assert rows[2]["reasons"] == [GATE["scores"][0]["reason"]]
+    assert rows[0]["gate"] == pytest.approx({"glare": 0.5, "type": 0.5}, abs=0.02)
+    assert rows[2]["gate"]["glare"] > 0.8
+    assert (rows[0]["prediction_set"], rows[2]["prediction_set"]) == (["bright", "middle"], None)
 
 
 def test_hashed_names_tell_nothing_and_agree_with_the_logs(tmp_path, bundle):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
+from service.assessment import Assessment
 from service.manifest import Manifest
 from service.prediction import predict
 from service.rendering import on_frame
@@ -45,12 +46,17 @@ def answer_to(series: Series, model: str = BRAIN, shift: float = 0.2) -> SeriesA
         values = rng.normal(shift, 1, (7, 7)).astype(np.float32)
         logits = rng.normal(size=len(manifest.labels)).astype(np.float32)
         slices.append(
-            SlicePrediction(predict(logits, manifest), region, Attribution("gradcam", target, values, exact=True))
+            SlicePrediction(
+                predict(logits, manifest),
+                region,
+                Attribution("gradcam", target, values, exact=True),
+                Assessment(),
+            )
         )
         saliency.append(on_frame(values, region, (height, width)))
     pooled = slices[0].prediction
     findings = tuple(
-        SeriesFinding(one.name, one.probability, one.present, tuple(range(len(slices)))[:2]) for one in pooled.findings
+        SeriesFinding(one.name, one.probability, one.decision, tuple(range(len(slices)))[:2]) for one in pooled.findings
     )
     return SeriesAnswer(
         series=series,
@@ -61,6 +67,7 @@ def answer_to(series: Series, model: str = BRAIN, shift: float = 0.2) -> SeriesA
         label=pooled.label,
         probabilities=pooled.probabilities,
         saliency=np.stack(saliency),
+        assessment=Assessment(),
     )
 
 

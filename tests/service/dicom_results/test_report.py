@@ -12,8 +12,12 @@ from highdicom.sr import Comprehensive3DSR, srread
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 
+from service.assessment import Assessment
+from service.deidentify import deidentify
 from service.dicom_results.options import KINDS
+from service.dicom_results.report import report_texts
 from service.dicom_results.results import make_results
+from service.series.answer import SeriesAnswer
 from tests.dicom_writers import saved
 from tests.service.dicom_results.answers import SOURCES, answer
 
@@ -117,6 +121,48 @@ def test_alone_it_refers_to_the_source_only() -> None:
     assert referred == {one.header.SOPInstanceUID for one in answer("classic").series.slices}
 
 
+@pytest.mark.parametrize(
+    ("decision", "code"),
+    [
+        ("present", ("52101004", "SCT", "Present")),
+        ("absent", ("2667000", "SCT", "Absent")),
+        ("not decided", ("373068000", "SCT", "Undetermined")),
+        ("not assessed", ("373121007", "SCT", "Not Evaluated")),
+    ],
+)
+def test_every_decision_has_a_code(decision: str, code: tuple[str, str, str]) -> None:
+    one = answer("classic")
+    decided = replace(one, findings=tuple(replace(each, decision=decision, carriers=()) for each in one.findings))
+    assert said_in(decided, "Presence") == [code]
+
+
+def said_in(one: SeriesAnswer, name: str) -> list[tuple[str, str, str]]:
+    """Codes of the qualitative evaluations of that name."""
+    (ds,) = make_results(one, ["report"]).objects
+    return [
+        (each.value.value, each.value.scheme_designator, each.value.meaning)
+        for group in srread(BytesIO(saved(ds))).content.get_image_measurement_groups()
+        for each in group.get_qualitative_evaluations()
+        if each.name.meaning == name
+    ]
+
+
+@pytest.mark.parametrize(
+    ("assessment", "words"),
+    [
+        (Assessment("no", ("a knee",), type_assessed=False), "Not assessable: a knee"),
+        (Assessment("doubtful", ("type not assessed: blurred",), type_assessed=False), "Doubtful: type not assessed"),
+    ],
+)
+def test_what_is_not_assessed_is_named_nowhere_and_says_why(assessment: Assessment, words: str) -> None:
+    one = replace(answer("classic"), assessment=assessment, label="glioma")
+    assert said_in(one, "Most probable class") == [("373121007", "SCT", "Not Evaluated")]
+    assert said_in(replace(one, assessment=Assessment()), "Most probable class")[0][2] != "Not Evaluated"
+    (ds,) = make_results(one, ["report"]).objects
+    assert words.encode() in saved(ds)
+    assert words.encode() in saved(deidentify(ds, b"0123456789abcdef", report_texts(one)))
+
+
 def test_nobody_has_verified_it() -> None:
     ds = read("classic")
     assert (ds.VerificationFlag, ds.PreliminaryFlag, ds.CompletionFlag) == ("UNVERIFIED", "PRELIMINARY", "COMPLETE")
@@ -124,7 +170,7 @@ def test_nobody_has_verified_it() -> None:
 
 def test_a_finding_that_nothing_carries_refers_to_all_slices() -> None:
     one = answer("classic")
-    absent = replace(one, findings=tuple(replace(each, present=False, carriers=()) for each in one.findings))
+    absent = replace(one, findings=tuple(replace(each, decision="absent", carriers=()) for each in one.findings))
     (ds,) = make_results(absent, ["report"]).objects
     group = srread(BytesIO(saved(ds))).content.get_image_measurement_groups()[0]
     assert len(group.source_images) == len(one.slices)

@@ -81,6 +81,7 @@ def test_the_arms_differ_in_what_the_model_says(client):
             assert prediction["label"] == max(prediction["probabilities"], key=prediction["probabilities"].get)
             assert np.shape(prediction["map"]["saliency"]) == tuple(prediction["map"]["shape"])
             assert prediction["map"]["target"] == prediction["label"]
+            assert (prediction["assessable"], prediction["reasons"]) == ("yes", [])
 
 
 def test_nothing_that_is_sent_tells_the_truth_the_case_or_the_file(client, engine):

@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from service.assessment import Assessment
 from service.bundle import MANIFEST
-from service.manifest import Manifest, SeriesPooling
+from service.manifest import Bounds, Conformal, Manifest, SeriesPooling
 from service.prediction import predict
-from service.series.pooling import NOT_CALIBRATED, pool, strongest
+from service.series.pooling import LIMITS_OF_IMAGES, NOT_CALIBRATED, pool, strongest
 from service.settings import SHIPPED_MODELS
 
 logits = st.integers(1, 30).flatmap(lambda n: arrays(np.float32, (n, 4), elements=st.floats(-40, 40, width=32)))
@@ -109,3 +110,54 @@ def test_without_a_healthy_label_every_slice_counts():
 def test_what_is_not_a_series_of_logits_is_refused(shape):
     with pytest.raises(ValueError, match="one row of logits"):
         pool(np.zeros(shape, np.float32), PLAIN)
+
+
+NOT = Assessment("no", ("a neck",), type_assessed=False)
+
+
+def test_slices_that_are_not_assessable_are_not_pooled_and_carry_nothing():
+    slices = rows(HEALTHY, GLIOMA, HEALTHY)
+    pooled = pool(slices, PLAIN, [Assessment(), NOT, Assessment("doubtful", ("blurred",))])
+    assert pooled.label == "no_tumor"
+    assert (pooled.findings[0].decision, pooled.findings[0].carriers) == ("absent", ())
+    assert pooled.probabilities == pytest.approx(pool(slices[[0, 2]], PLAIN).probabilities)
+    assert "1 of 3 slices are not assessable and do not count: a neck" in pooled.notes
+
+
+def test_where_no_slice_is_assessable_nothing_is_decided():
+    pooled = pool(rows(GLIOMA, GLIOMA), PLAIN, [NOT, NOT])
+    assert (pooled.findings[0].decision, pooled.findings[0].carriers) == ("not assessed", ())
+    assert not pooled.findings[0].present
+    assert pooled.assessment == NOT
+    assert pooled.label == "glioma"  # the numbers are there, for those who want to know
+
+
+def test_a_series_is_doubtful_by_the_slices_that_it_rests_on():
+    doubtful = Assessment("doubtful", ("blurred",), type_assessed=False)
+    assert pool(rows(HEALTHY, GLIOMA), PLAIN, [doubtful, Assessment()]).assessment == Assessment()
+    assert pool(rows(HEALTHY, GLIOMA), PLAIN, [Assessment(), doubtful]).assessment == doubtful
+
+
+def test_a_series_has_one_verdict():
+    between = rows([-1, -9, -9, 0])
+    pooled = pool(between, PLAIN)
+    assert pooled.label == "no_tumor"
+    assert pooled.findings[0].probability > PLAIN.findings[0].operating_point.threshold
+    assert (pooled.findings[0].decision, pooled.findings[0].carriers) == ("not decided", (0,))
+
+
+def test_conformal_limits_decide_a_series_and_say_what_they_were_fitted_on():
+    limits = Conformal(
+        error_rate=0.05,
+        labels=dict.fromkeys(PLAIN.class_names, 0.1),
+        findings={"tumor": Bounds(absent_to=0.001, present_from=0.9999)},
+        fitted_on="images",
+        images=1,
+        groups=1,
+    )
+    model = PLAIN.model_copy(update={"conformal": limits})
+    pooled = pool(rows([1, -1, -1, -1]), model)
+    assert pooled.findings[0].decision == "not decided"
+    assert LIMITS_OF_IMAGES in pooled.notes
+    assert pooled.prediction_set is not None
+    assert "glioma" in pooled.prediction_set

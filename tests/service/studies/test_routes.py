@@ -8,12 +8,13 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from bright import SIDE, manifest
+from bright import CONFORMAL, GATE, SIDE, manifest, write_gated_into
 from dicom_writers import classic_mr, enhanced_mr, ophthalmic_tomography, saved
 from pydicom import dcmread
 from starlette.testclient import TestClient
 
 from service.api import make_api, set_up_jobs
+from service.assessment import Assessment
 from service.dicomweb.archives import Archive
 from service.dicomweb.multipart import Limits, MultipartReader, write_multipart
 from service.errors import UnknownMethod, UnknownModel
@@ -181,18 +182,58 @@ def test_what_studies_unpack_and_decode_to_is_bounded_for_all_of_them_together(c
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "present", "expected"),
+    ("probabilities", "decision", "expected"),
     [
-        ({"bright": 0.2, "dark": 0.6, "middle": 0.2}, False, "dark"),
-        ({"bright": 0.15, "dark": 0.6, "middle": 0.25}, True, "middle"),  # present although another class is likelier
-        ({"bright": 0.7, "dark": 0.2, "middle": 0.1}, True, "bright"),
+        ({"bright": 0.2, "dark": 0.6, "middle": 0.2}, "absent", "dark"),
+        ({"bright": 0.15, "dark": 0.6, "middle": 0.25}, "not decided", "middle"),  # another class is likelier
+        ({"bright": 0.7, "dark": 0.2, "middle": 0.1}, "present", "bright"),
     ],
 )
-def test_the_map_is_evidence_for_what_is_reported_as_present(probabilities, present, expected):
+def test_the_map_is_evidence_for_what_is_present_or_may_be(probabilities, decision, expected):
     made = Manifest.model_validate(manifest("bright", {}))
     label = max(probabilities, key=probabilities.get)
-    finding = SeriesFinding("light", probabilities["bright"] + probabilities["middle"], present, ())
-    assert explained_label(Pooled(label, probabilities, (finding,), (0,), ()), made) == expected
+    finding = SeriesFinding("light", probabilities["bright"] + probabilities["middle"], decision, ())
+    assert explained_label(Pooled(label, probabilities, (finding,), (0,), Assessment(), None, ()), made) == expected
+
+
+def levels(mean: float) -> np.ndarray:
+    """Grey levels from 0 to 255 with such a mean, 0..1."""
+    ramp = np.linspace(0, 1, SIDE * SIDE) ** (1 / mean - 1)
+    return np.rint(255 * ramp).astype(np.uint8).reshape(SIDE, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("means", "assessable", "decision"),
+    [((0.5, 0.9), ["yes", "no"], "present"), ((0.9, 0.9), ["no", "no"], "not assessed")],
+)
+def test_slices_that_are_not_assessable_do_not_count(open_client, tmp_path, means, assessable, decision):
+    write_gated_into(tmp_path / "models", "gated", conformal=CONFORMAL)
+    reason = GATE["scores"][0]["reason"]
+    source = classic_mr([np.roll(levels(mean), place) for place, mean in enumerate(means)], PixelSpacing=[1, 1])
+    with open_client() as client:
+        contents = [saved(ds) for ds in source]
+        found = post_multipart(client, contents, "?model=gated&results=report").json()["series"][0]["answers"][0]
+        (report,) = objects_of(
+            post_multipart(
+                client,
+                contents,
+                "?model=gated&results=report",
+                accept='multipart/related; type="application/dicom"',
+            )
+        )
+    assert sorted(one["assessable"] for one in found["slices"]) == sorted(assessable)
+    light = found["findings"]["light"]
+    assert (light["decision"], light["present"]) == (decision, decision == "present")
+    assert found["assessable"] == ("no" if decision == "not assessed" else "yes")
+    content = saved(report)
+    if decision == "not assessed":
+        assert (found["reasons"], light["carriers"], found["prediction_set"]) == ([reason], [], None)
+        assert b"Not Evaluated" in content
+        assert b"Not assessable: " in content
+    else:
+        assert [found["slices"][place]["assessable"] for place in light["carriers"]] == ["yes"]
+        assert any("1 of 2 slices are not assessable and do not count" in note for note in found["notes"])
+        assert b"Not Evaluated" not in content
 
 
 def test_objects_come_as_dicom_json_where_that_is_accepted(client):
