@@ -23,6 +23,7 @@ from export.half_precision import to_half
 from export.onnx_file import to_onnx
 from export.parity import ParityError
 from export.quantize import quantize
+from export.refusal import fit_refusal
 from export.report_images import TestImages, spread
 from export.restore import CannotRestore, new_head, restore
 from export.writer import write_bundle
@@ -54,6 +55,9 @@ def extend(
     fastshap: Path | None,
     quality: Path | None,
     pooling: Path | None = None,
+    foreign: Path | None = None,
+    error_rate: float | None = None,
+    command: str = "",
 ) -> Manifest:
     """Write the bundle anew, in its place.
 
@@ -68,6 +72,9 @@ def extend(
         fastshap: trained explainer (`python -m training fastshap`); None keeps the one that is there.
         quality: figures of `python -m benchmarks.explanation_quality`; None keeps those that are there.
         pooling: what `python -m export.pooling` fitted; None keeps the pooling that is there.
+        foreign: images of other kinds, a folder for each, that the gate is fitted with (see `error_rate`).
+        error_rate: fit gate and conformal limits, these at this rate; None keeps those that are there.
+        command: that repeats it.
 
     Raises:
         NotShipped: a graph of less precision failed its gate.
@@ -80,9 +87,13 @@ def extend(
         head = new_head(network, bundle.manifest)
         _fill(head, fastshap)
     fused = restore(bundle, head)
+    manifest = bundle.manifest
+    if error_rate is not None:
+        refusal = fit_refusal(fused, manifest, config, data, cache, foreign, error_rate=error_rate, command=command)
+        manifest = manifest.model_copy(update={"gate": refusal.gate, "conformal": refusal.conformal})
+        fused = restore(bundle, head, refusal.familiarity)
     test = prepare_part(config, data, "test", cache)
     images: Grey8 = np.ascontiguousarray(test.images[..., None])
-    manifest = bundle.manifest
     if quality is not None:
         manifest = with_quality(manifest, _figures(quality, "methods", "default"))
     if pooling is not None:
@@ -166,9 +177,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fastshap", type=Path, metavar="FILE", help="trained explainer to put in")
     parser.add_argument("--quality", type=Path, metavar="FILE", help="what benchmarks.explanation_quality measured")
     parser.add_argument("--pooling", type=Path, metavar="FILE", help="what export.pooling fitted")
+    parser.add_argument(
+        "--error-rate", type=_rate, metavar="RATE", help="fit gate and conformal limits anew, these at this error rate"
+    )
+    parser.add_argument("--foreign", type=Path, metavar="DIR", help="images of other kinds, a folder for each")
     parser.add_argument("--cache", type=Path, metavar="DIR", default=Path("runs/cache"), help="default: %(default)s")
     options = parser.parse_args(arguments)
     return run_command(parser.prog, lambda: _extend(options))
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
 
 
 def _extend(options: argparse.Namespace) -> int:
@@ -185,6 +207,9 @@ def _extend(options: argparse.Namespace) -> int:
             fastshap=options.fastshap,
             quality=options.quality,
             pooling=options.pooling,
+            foreign=options.foreign,
+            error_rate=options.error_rate,
+            command=f"python -m export.extend BUNDLE {options.config} DATA --error-rate {options.error_rate} --foreign DIR",
         )
     except CannotRestore as error:
         console.print(f"cannot extend: {error}", style="red", markup=False)

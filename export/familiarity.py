@@ -15,7 +15,7 @@ In each, 0 is the median of the images that it holds for typical, 1 their 95th p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -134,6 +134,12 @@ def fit_familiarity(
         fitted.get_buffer("offset").copy_(torch.from_numpy(middle))
         fitted.get_buffer("gain").copy_(torch.from_numpy(1 / np.maximum(high - middle, 1e-6)))
     return fitted.eval()
+
+
+def familiarity_of(stored: Mapping[str, Tensor]) -> Familiarity:
+    """The scores with the buffers that a graph stores, by name."""
+    arrays = {name: tensor.numpy().astype(np.float64) for name, tensor in stored.items() if name != "residual"}
+    return Familiarity(**arrays, residual=float(stored["residual"].item())).eval()
 
 
 def scores_of(familiarity: Familiarity, summaries: Float) -> Float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from export.familiarity import familiarity_of
 from export.graph import ClassActivation, Fused, fuse_network
 from service.bundle import Bundle
 from service.manifest import Manifest
@@ -18,12 +19,13 @@ class CannotRestore(Exception):
     """The bundle's graph is not one that its network is known to give."""
 
 
-def restore(bundle: Bundle, shapley: nn.Module | None = None) -> Fused:
+def restore(bundle: Bundle, shapley: nn.Module | None = None, gate: nn.Module | None = None) -> Fused:
     """The fused network with the weights that the bundle stores.
 
     Args:
         bundle: of a network with a linear head.
         shapley: FastSHAP's explainer to put on it; None keeps the one that is there, if any.
+        gate: scores of familiarity to put on it; None likewise.
 
     Raises:
         CannotRestore: another head, or tensors that do not fit the network.
@@ -35,7 +37,10 @@ def restore(bundle: Bundle, shapley: nn.Module | None = None) -> Fused:
     if shapley is None and any(name.startswith("shapley.") for name in stored):
         shapley = new_head(network, bundle.manifest)
         shapley.load_state_dict({name[8:]: t for name, t in stored.items() if name.startswith("shapley.")})
-    fused = fuse_network(network, bundle.manifest.preprocessing.size, shapley=shapley)
+    if gate is None and bundle.manifest.gate is not None:
+        gate = familiarity_of({name[5:]: t for name, t in stored.items() if name.startswith("gate.")})
+    stored |= {f"gate.{name}": t for name, t in gate.state_dict().items()} if gate is not None else {}
+    fused = fuse_network(network, bundle.manifest.preprocessing.size, shapley=shapley, gate=gate)
     wanted = {name for name in fused.module.state_dict() if not name.startswith("shapley.")}
     missing = sorted(wanted - set(stored))
     if missing:

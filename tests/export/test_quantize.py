@@ -21,7 +21,7 @@ def test_the_trunk_is_int8_and_what_hangs_on_it_is_not(fused, graph, quantised):
     kinds = {t.name: t.data_type for t in quantised.graph.initializer}
     weights = [name for name in kinds if name.startswith("body") and name.endswith("weight_quantized")]
     assert {kinds[name] for name in weights} == {TensorProto.INT8}
-    assert len(weights) == convolutions(fused.module.body)
+    assert len(weights) == convolutions(fused.module.body.trunk)
     assert [output.name for output in quantised.graph.output] == [output.name for output in graph.graph.output]
     assert not any(kinds[name] == TensorProto.INT8 for name in kinds if name.startswith("tail"))
     before, after = (
