@@ -135,9 +135,7 @@ def _patient(record: Record) -> str:
 
 def _beside(records: list[Record]) -> list[Record]:
     """Put `multi/` before the ids, and before the groups that are ids."""
-    return [
-        replace(r, id=f"multi/{r.id}", group=f"multi/{r.id}" if r.group == r.id else r.group) for r in records
-    ]
+    return [replace(r, id=f"multi/{r.id}", group=f"multi/{r.id}" if r.group == r.id else r.group) for r in records]
 
 
 def _outlined(load_mask: Callable[[], Grey8] | None) -> bool:
