@@ -42,7 +42,7 @@ class SourceRow(Strict):
     """Measurements on the images of one source, sequence, plane, level or lesion size.
 
     `by` says which of these, `name` its name. `images`, those `with_finding` and their `groups` count all of them; a
-    value may count some of them only.
+    value may count some of them only. `paired` counts the patients that `auroc_within_level` is the mean over.
     """
 
     by: str
@@ -50,6 +50,7 @@ class SourceRow(Strict):
     images: int
     with_finding: int
     groups: int
+    paired: int
     values: dict[str, Estimate]
 
 
@@ -227,7 +228,7 @@ _SOURCES = (
     "where patients are unknown); with few groups they are too narrow. `auroc`: any finding against none, among the "
     "images of the row. `auroc_within_patients`: share of the pairs of a slice with a finding and one without, of the "
     "same patient and sequence, that are in the right order, averaged over patients. `auroc_within_level`: the same "
-    "for pairs whose heights differ by less than 0.12 of the volume."
+    "for pairs whose heights differ by less than 0.12 of the volume, over the `patients with pairs`."
 )
 _RULE = (
     "Sensitivity and, on slices without a finding, false calls. `sensitivity_large` counts lesions over 1 % of the "
@@ -247,7 +248,7 @@ _PAINTED = (
 
 def _sources(report: SourceReport) -> Iterable[str]:
     areas = ("auroc", "auroc_within_patients", "auroc_within_level")
-    blocks = ["## By source", _SOURCES, _rows(report.findings, areas)]
+    blocks = ["## By source", _SOURCES, _rows(report.findings, areas, paired=True)]
     for rule in report.rules:
         names = [f"{name}/{rule.name}" for name in ("sensitivity", "sensitivity_large", "false_calls")]
         line = "the most probable class" if rule.threshold is None else f"probability of at least {rule.threshold:.4f}"
@@ -259,15 +260,15 @@ def _sources(report: SourceReport) -> Iterable[str]:
     return blocks
 
 
-def _rows(rows: Sequence[SourceRow], names: Sequence[str]) -> str:
+def _rows(rows: Sequence[SourceRow], names: Sequence[str], *, paired: bool = False) -> str:
     """The rows that have one of the values, with those values."""
-    head = ["by", "", "images", "with finding", "groups", *(name.partition("/")[0] for name in names)]
-    if len(set(head)) < len(head):
-        head[5:] = names
+    short = [name.partition("/")[0] for name in names]
+    head = ["by", "", "images", "with finding", "groups", *(["patients with pairs"] if paired else [])]
     return table(
-        head,
+        [*head, *(short if len(set(short)) == len(short) else names)],
         [
             [row.by, row.name, str(row.images), str(row.with_finding), str(row.groups)]
+            + ([str(row.paired)] if paired else [])
             + [_cell(row.values[name]) if name in row.values else "" for name in names]
             for row in rows
             if any(name in row.values for name in names)

@@ -208,7 +208,8 @@ def measure(
     for by, name, chosen in found:
         inside = np.flatnonzero(chosen)
         drawn = draw(groups[inside], data.labels[inside], resamples, seed)
-        values = {"findings": _findings(data, answers.scores, present, called, shares, inside, drawn)}
+        first, paired = _findings(data, answers.scores, present, called, shares, inside, drawn)
+        values = {"findings": first}
         if by in ("source", "source and sequence", "lesion size"):
             values["maps"] = _means(located, inside, drawn)
             values["painted"] = _means(painted, inside, drawn)
@@ -220,6 +221,7 @@ def measure(
                     images=len(inside),
                     with_finding=int(present[inside].sum()),
                     groups=drawn.groups,
+                    paired=paired,
                     values=estimates,
                 )
                 rows[table].append(row)
@@ -308,11 +310,12 @@ def _findings(
     shares: Array,
     inside: NDArray[np.int64],
     drawn: Resamples,
-) -> dict[str, Estimate]:
-    """AUROC, and sensitivity and false calls by rule, of the images `inside`."""
+) -> tuple[dict[str, Estimate], int]:
+    """AUROC, sensitivity and false calls by rule, of the images `inside`; and how many patients have level pairs."""
     patients, sequences = ([names[row] for row in inside] for names in (data.groups, data.weightings))
     ill = present[inside]
     found: dict[str, Estimate | None] = {"auroc": auroc(ill, score[inside], drawn)}
+    areas: dict[str, float] = {}
     for name, levels in (("auroc_within_patients", None), ("auroc_within_level", data.levels[inside])):
         areas = within_patients(score[inside], ill, patients, sequences, levels)
         found[name] = over_patients(areas, patients, drawn)
@@ -322,7 +325,7 @@ def _findings(
         found[f"sensitivity/{name}"] = drawn.ratio(here & ill, ill)
         found[f"sensitivity_large/{name}"] = drawn.ratio(here & large, large)
         found[f"false_calls/{name}"] = drawn.ratio(here & ~ill, ~ill)
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None}, len(areas)
 
 
 def _means(values: Mapping[str, Array], inside: NDArray[np.int64], drawn: Resamples) -> dict[str, Estimate]:

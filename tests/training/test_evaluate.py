@@ -123,8 +123,8 @@ def test_the_report_says_what_holds_in_which_source(across):
     assert report.sources.images == report.images + 18
     rows = {(row.by, row.name): row for row in report.sources.findings}
     lgg, other = rows["source", "lgg"], rows["source", "alzheimer_x"]
-    assert (lgg.images, lgg.with_finding, lgg.groups) == (12, 6, 2)
-    assert (other.images, other.with_finding) == (6, 0)
+    assert (lgg.images, lgg.with_finding, lgg.groups, lgg.paired) == (12, 6, 2, 2)
+    assert (other.images, other.with_finding, other.paired) == (6, 0, 0)
     assert {"auroc", "auroc_within_patients", "auroc_within_level", "sensitivity/large_lesions"} <= set(lgg.values)
     assert "false_calls/large_lesions" in other.values
     assert ("skull", "stripped") in rows
