@@ -209,7 +209,7 @@ def _extend(options: argparse.Namespace) -> int:
             pooling=options.pooling,
             foreign=options.foreign,
             error_rate=options.error_rate,
-            command=f"python -m export.extend BUNDLE {options.config} DATA --error-rate {options.error_rate} --foreign DIR",
+            command=f"python -m export.extend BUNDLE {options.config} DATA --error-rate {options.error_rate}",
         )
     except CannotRestore as error:
         console.print(f"cannot extend: {error}", style="red", markup=False)

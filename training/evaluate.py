@@ -6,8 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    from training.measure import Evaluation
+    from collections.abc import Sequence
+
+    from training.measure import AllSources, Evaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,12 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def save_evaluation(evaluation: Evaluation, out: Path) -> None:
-    """Write `report.json`, `report.md`, `predictions.csv` and figures into a folder, and print a table."""
+    """Write the report's files into a folder, and print a table.
+
+    `report.json`, `report.md`, `predictions.csv`, figures and, where records know their source, `sources.csv`.
+    """
     from training.figures import save_figures
     from training.report import save_report
 
     figures = save_figures(evaluation.report, out)
     _save_predictions(evaluation, out / "predictions.csv")
+    if evaluation.sources is not None:
+        _save_sources(evaluation.sources, evaluation.report.classes, out / "sources.csv")
     save_report(evaluation.report, out, figures)
     _print(evaluation)
 
@@ -96,6 +105,27 @@ def _save_predictions(evaluation: Evaluation, path: Path) -> None:
     rows = zip(evaluation.data.ids, evaluation.groups, evaluation.data.labels, evaluation.probabilities, strict=True)
     for name, group, label, row in rows:
         writer.writerow([name, group, classes[label], classes[row.argmax()], *(f"{p:.6f}" for p in row)])
+    write_atomically(path, buffer.getvalue().encode())
+
+
+def _save_sources(sources: AllSources, classes: Sequence[str], path: Path) -> None:
+    """One row an image of all sources; `score` is the logarithm of the odds of any finding."""
+    import csv
+    from io import StringIO
+
+    from training.files import write_atomically
+    from training.sources import lesion_shares
+
+    buffer = StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["id", "group", "source", "sequence", "plane", "level", "label", "typed", "lesion_share", "score"])
+    data = sources.data
+    columns = (data.ids, sources.groups, data.sources, data.weightings, data.planes, data.levels, data.labels)
+    for *known, level, label, typed, share, score in zip(
+        *columns, data.typed, lesion_shares(data), sources.answers.scores, strict=True
+    ):
+        numbers = ["" if np.isnan(value) else f"{value:.6g}" for value in (level, share)]
+        writer.writerow([*known, numbers[0], classes[label], typed, numbers[1], f"{score:.6f}"])
     write_atomically(path, buffer.getvalue().encode())
 
 

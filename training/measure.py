@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -22,25 +22,41 @@ from training.datasets import read_dataset
 from training.datasets.duplicates import clusters, near_pairs, perceptual_hashes
 from training.datasets.prepared import Prepared, prepare_records
 from training.datasets.record import DatasetError, Record
+from training.datasets.sources import STUDY
 from training.datasets.split import Part, Split
-from training.findings import finding_called, findings, healthy_classes
+from training.findings import finding_called, finding_score, findings, healthy_classes
 from training.inference import make_runner
 from training.localisation import centre_map, energy_inside, pointing_game, random_map
-from training.metrics import classification, confusion
+from training.metrics import binary, classification, confusion
 from training.provenance import data_digest, describe_machine, file_digest
-from training.report import Report
+from training.report import CallRule, OperatingPoint, Report, SourceReport
+from training.sources import Answers, large_lesion_rule, lesion_shares
+from training.sources import measure as measure_sources
 
 _RANDOM_MAPS = 8  # for each image
 
 
 @dataclass(frozen=True, slots=True)
+class AllSources:
+    """Images of all sources, their group numbers `[N]`, and what the network says of them."""
+
+    data: Prepared
+    groups: NDArray[np.int64]
+    answers: Answers
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A report and what it was computed from: images, their group numbers `[N]`, calibrated probabilities `[N, K]`."""
+    """A report and what it was computed from: images, their group numbers `[N]`, calibrated probabilities `[N, K]`.
+
+    Where records know their source, these are the images of the study's, and `sources` holds all of them.
+    """
 
     report: Report
     data: Prepared
     groups: NDArray[np.int64]
     probabilities: Array
+    sources: AllSources | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +130,9 @@ def evaluate_network(
     runner, config = measured.runner, measured.config
     records = read_dataset(config.data.adapter, root, **config.data.options)
     split = Split.load(config.data.split)
-    chosen = {name: split.select(records, name) for name in dict.fromkeys(("validation", part))}
+    wanted: tuple[Part, ...] = ("validation", part)
+    whole: dict[Part, list[Record]] = {name: split.select(records, name) for name in wanted}
+    chosen = {name: [record for record in rows if in_study(record)] for name, rows in whole.items()}
     for name, rows in chosen.items():
         if not rows:
             raise DatasetError(f"{config.data.split}: the {name} part is empty")
@@ -137,6 +155,22 @@ def evaluate_network(
     if shortcut and located and len(np.unique(np.isin(data.labels, healthy_classes(config)))) == 2:
         leaked, numbers = source_shortcut(config, runner, outputs, data, validation, drawn)
         counts |= numbers
+    beside: AllSources | None = None
+    sourced: SourceReport | None = None
+    if config.healthy and any(record.source for record in whole[part]):
+        answered: dict[Part, tuple[Prepared, Outputs]] = {"validation": (validation, known), part: (data, outputs)}
+        beside, rule = across_sources(measured, whole, answered, part, groups, temperature, cache)
+        if rule is not None:
+            points = (*points, operating_point(config, rule, probs, data.labels, drawn))
+        sourced = measure_sources(
+            beside.data,
+            beside.answers,
+            beside.groups,
+            [CallRule(name=point.name, threshold=point.threshold, chosen_by=point.chosen_by) for point in points],
+            lambda images, text: runner(images, text).logits / temperature,
+            resamples=resamples,
+            seed=seed,
+        )
     report = Report(
         network=config.network,
         classes=config.classes,
@@ -156,6 +190,7 @@ def evaluate_network(
         reliability_after=reliability(probs, data.labels),
         localisation=located,
         shortcut=leaked,
+        sources=sourced,
         counts=counts,
         resamples=resamples,
         seed=seed,
@@ -166,7 +201,84 @@ def evaluate_network(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=describe_machine(measured.device),
     )
-    return Evaluation(report, data, groups, probs)
+    return Evaluation(report, data, groups, probs, beside)
+
+
+def in_study(record: Record) -> bool:
+    """Whether the study's figures count a record: it is of one of the study's sources, or of no known one."""
+    return record.source is None or record.source in STUDY
+
+
+def across_sources(
+    measured: Measured,
+    records: Mapping[Part, Sequence[Record]],
+    study: Mapping[Part, tuple[Prepared, Outputs]],
+    part: Part,
+    groups: NDArray[np.int64],
+    temperature: float,
+    cache: Path,
+) -> tuple[AllSources, CallRule | None]:
+    """Ask a network about the sources that are not the study's, too.
+
+    Args:
+        measured: the network.
+        records: the records of all sources, by part.
+        study: prepared images of the study's sources and the answers for them, by part.
+        part: the part to report on.
+        groups: group numbers of the study's images of that part.
+        temperature: that logits are divided by.
+        cache: folder for prepared images.
+
+    Returns:
+        The images of all sources of the part, the study's first, and the rule that the validation part's large lesions
+        give; None where it holds none.
+    """
+    config = measured.config
+    healthy = healthy_classes(config)
+    joined: dict[Part, tuple[Prepared, Answers]] = {}
+    for name, (data, outputs) in study.items():
+        rest = [record for record in records[name] if not in_study(record)]
+        if rest:
+            more = prepare_records(rest, config.classes, config.preprocessing, cache)
+            answered = measured.runner(more.images, f"{name}, other sources")
+            data = data.joined(more)
+            outputs = Outputs(
+                np.concatenate([outputs.logits, answered.logits]), np.concatenate([outputs.cam, answered.cam])
+            )
+        joined[name] = data, Answers(outputs.logits / temperature, outputs.cam, healthy)
+    known, answers = joined["validation"]
+    rule = large_lesion_rule(answers.scores, lesion_shares(known))
+    others = other_groups([record for record in records[part] if not in_study(record)])
+    numbers = np.concatenate([groups, others + int(groups.max()) + 1])
+    return AllSources(joined[part][0], numbers, joined[part][1]), rule
+
+
+def operating_point(
+    config: TrainConfig, rule: CallRule, probs: Array, labels: NDArray[np.int64], drawn: Resamples
+) -> OperatingPoint:
+    """What comes of a rule with a threshold on probabilities `[N, K]`."""
+    healthy = healthy_classes(config)
+    called = finding_score(probs, healthy) >= (rule.threshold or 0.0)
+    return OperatingPoint(
+        name=rule.name,
+        threshold=rule.threshold,
+        chosen_by=rule.chosen_by,
+        measured=binary(~np.isin(labels, healthy), called, drawn),
+    )
+
+
+def other_groups(records: Sequence[Record]) -> NDArray[np.int64]:
+    """Group number of each record, `[N]`: the patient and, where patients are unknown, near duplicates of one another.
+
+    Whole volumes of known patients are not compared by their looks: top slices of all heads are alike.
+    """
+    names = [record.group for record in records]
+    unknown = [row for row, record in enumerate(records) if record.group == record.id]
+    if unknown:
+        alike = inseparable_groups([records[row] for row in unknown])
+        for row, number in zip(unknown, alike.tolist(), strict=True):
+            names[row] = f"alike/{number}"
+    return np.unique(np.array(names, np.str_), return_inverse=True)[1].astype(np.int64)
 
 
 def inseparable_groups(records: Sequence[Record]) -> NDArray[np.int64]:

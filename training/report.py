@@ -30,6 +30,40 @@ class OperatingPoint(Strict):
     measured: dict[str, Estimate]
 
 
+class CallRule(Strict):
+    """How a finding is called: where its calibrated probability reaches `threshold`; None: the most probable class."""
+
+    name: str
+    threshold: float | None = Field(ge=0, le=1)
+    chosen_by: str
+
+
+class SourceRow(Strict):
+    """Measurements on the images of one source, sequence, plane, level or lesion size.
+
+    `by` says which of these, `name` its name. `images`, those `with_finding` and their `groups` count all of them; a
+    value may count some of them only. `paired` counts the patients that `auroc_within_level` is the mean over.
+    """
+
+    by: str
+    name: str
+    images: int
+    with_finding: int
+    groups: int
+    paired: int
+    values: dict[str, Estimate]
+
+
+class SourceReport(Strict):
+    """Measurements by where the images come from, on `images` of all sources; see `training.sources`."""
+
+    images: int
+    rules: tuple[CallRule, ...]
+    findings: tuple[SourceRow, ...]
+    maps: tuple[SourceRow, ...]
+    painted: tuple[SourceRow, ...]
+
+
 class Machine(Strict):
     """Where the numbers were computed, and with what: versions by package."""
 
@@ -42,8 +76,9 @@ class Report(Strict):
     """One evaluation of one checkpoint on one part of a dataset.
 
     `metrics`, `localisation` and `shortcut` map stable names to estimates; `counts` says on how many images those of
-    the last two stand. `size` is the input's side in pixels. Digests are SHA-256, hexadecimal; `data_digest` covers
-    ids, labels and decoded pixels of the whole dataset. `date` is UTC, ISO 8601.
+    the last two stand. Where records know their source, all of these count the images of the study's sources alone,
+    and `sources` holds what was measured on all of them. `size` is the input's side in pixels. Digests are SHA-256,
+    hexadecimal; `data_digest` covers ids, labels and decoded pixels of the whole dataset. `date` is UTC, ISO 8601.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -63,6 +98,7 @@ class Report(Strict):
     reliability_after: tuple[ReliabilityBin, ...]
     localisation: dict[str, Estimate]
     shortcut: dict[str, Estimate]
+    sources: SourceReport | None = None
     counts: dict[str, int]
     resamples: int
     seed: int
@@ -109,6 +145,7 @@ def markdown(report: Report, figures: Sequence[str] = ()) -> str:
         *_operating_points(report),
         *_section("Localisation", _LOCALISATION, report.localisation, report.counts),
         *_section("Source shortcut", _SHORTCUT, report.shortcut, report.counts),
+        *([] if report.sources is None else _sources(report.sources)),
         *(["## Figures"] if figures else []),
         *(f"![{Path(name).stem.replace('-', ' ')}]({name})" for name in figures),
         "## Provenance",
@@ -141,6 +178,11 @@ def _introduction(report: Report) -> str:
         "percentiles). Temperature and thresholds were chosen on the validation part. "
         f"Temperature {report.temperature:.4f}."
     )
+    if report.sources is not None:
+        text += (
+            " All tables but those by source count the images of the study's sources alone, whose class is known; "
+            f"those by source count {report.sources.images} images of all sources."
+        )
     if smallest[1] < 20:
         text += f" {smallest[0]} has {smallest[1]} groups only: with so few, percentile intervals are too narrow."
     return text
@@ -179,6 +221,59 @@ def _section(title: str, text: str, values: Mapping[str, Estimate], counts: Mapp
     shown = {name: count for name, count in counts.items() if any(value.startswith(name) for value in values)}
     stand = "Images: " + ", ".join(f"{name} {count}" for name, count in shown.items()) + "."
     return [f"## {title}", text, _estimates(values, "measure"), stand]
+
+
+_SOURCES = (
+    "Images of all sources of the part. Intervals come from resamples of whole patients of a row (of near copies "
+    "where patients are unknown); with few groups they are too narrow. `auroc`: any finding against none, among the "
+    "images of the row. `auroc_within_patients`: share of the pairs of a slice with a finding and one without, of the "
+    "same patient and sequence, that are in the right order, averaged over patients. `auroc_within_level`: the same "
+    "for pairs whose heights differ by less than 0.12 of the volume, over the `patients with pairs`."
+)
+_RULE = (
+    "Sensitivity and, on slices without a finding, false calls. `sensitivity_large` counts lesions over 1 % of the "
+    "input."
+)
+_MAPS = (
+    "On images with an outline, for the map of the labelled class or, where the type is not known, of the most "
+    "probable finding. `pointing_game`: the centre of the strongest cell lies inside. `share_inside`: share of the "
+    "positive evidence inside, each cell counting for its area. `cell_precision`: average precision of cells against "
+    "the outline on a grid of 28 x 28. `centre` marks the middle of the image, `random` is noise."
+)
+_PAINTED = (
+    "Share of the slices called before that are still called after the lesion was painted over by an inpainter that "
+    "training does not use (low is good), and after a patch of the same shape elsewhere was (`control`, high is good)."
+)
+
+
+def _sources(report: SourceReport) -> Iterable[str]:
+    areas = ("auroc", "auroc_within_patients", "auroc_within_level")
+    blocks = ["## By source", _SOURCES, _rows(report.findings, areas, paired=True)]
+    for rule in report.rules:
+        names = [f"{name}/{rule.name}" for name in ("sensitivity", "sensitivity_large", "false_calls")]
+        line = "the most probable class" if rule.threshold is None else f"probability of at least {rule.threshold:.4f}"
+        blocks += [f"### Called: {rule.name}", f"{line} ({rule.chosen_by}). {_RULE}", _rows(report.findings, names)]
+    for title, text, rows in (("Maps", _MAPS, report.maps), ("Painted over", _PAINTED, report.painted)):
+        if rows:
+            names = list(dict.fromkeys(name for row in rows for name in row.values))
+            blocks += [f"### {title} by source", text, _rows(rows, names)]
+    return blocks
+
+
+def _rows(rows: Sequence[SourceRow], names: Sequence[str], *, paired: bool = False) -> str:
+    """The rows that have one of the values, with those values."""
+    short = [name.partition("/")[0] for name in names]
+    head = ["by", "", "images", "with finding", "groups", *(["patients with pairs"] if paired else [])]
+    return table(
+        [*head, *(short if len(set(short)) == len(short) else names)],
+        [
+            [row.by, row.name, str(row.images), str(row.with_finding), str(row.groups)]
+            + ([str(row.paired)] if paired else [])
+            + [_cell(row.values[name]) if name in row.values else "" for name in names]
+            for row in rows
+            if any(name in row.values for name in names)
+        ],
+    )
 
 
 def _provenance(report: Report) -> str:

@@ -19,7 +19,7 @@ from training.checkpoint import save_checkpoint
 from training.config import DataConfig, StageConfig, TrainConfig
 from training.datasets import read_dataset
 from training.datasets.duplicates import near_pairs, perceptual_hashes
-from training.datasets.split import Split, make_split
+from training.datasets.split import PARTS, Split, make_split
 from training.models import build
 from training.report import Report, load_report, markdown
 
@@ -64,6 +64,96 @@ def evaluated(tmp_path_factory):
     with redirect_stdout(StringIO()) as printed:
         assert main([*map(str, words)]) == 0
     return root, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def across(evaluated, tmp_path_factory):
+    """The same network on the same slices and on those of two more sources beside them."""
+    root = tmp_path_factory.mktemp("across")
+    (root / "brain_mri").symlink_to(evaluated[0] / "data")
+    random = np.random.default_rng(1)
+    lines = ["file,mask,source,patient,label,sequence,plane,level"]
+    for number in range(24):
+        source, patient, ill = ("lgg", f"P{number // 6}", number % 2) if number < 18 else ("alzheimer_x", "", 0)
+        (root / "multi" / source).mkdir(parents=True, exist_ok=True)
+        y, x = np.mgrid[:72, :72]
+        slice_ = np.where(
+            (y - 36) ** 2 + (x - 36) ** 2 < 900, 110 + gaussian_filter(random.normal(size=(72, 72)), 2), 0
+        )
+        mask = (abs(y - 30) < 5) & (abs(x - 30) < 5)
+        name = f"{source}/{number}"
+        Image.fromarray((slice_ + 100 * (mask & bool(ill))).astype(np.uint8)).save(root / "multi" / f"{name}.png")
+        if ill:
+            Image.fromarray(mask.astype(np.uint8) * 255).save(root / "multi" / f"{name}_mask.png")
+        outline, label = (f"{name}_mask.png", "tumour") if ill else ("", "no_tumour")
+        level = f"{number % 6 / 10:.2f}" if patient else ""
+        lines.append(f"{name}.png,{outline},{source},{patient},{label},T1,axial,{level}")
+    (root / "multi" / "index.csv").write_text("\n".join(lines) + "\n")
+    split = Split.load(evaluated[0] / "split.json")
+    names = {record.id: record.group for record in read_dataset("brain_sources", root) if "multi/" in record.id}
+    parts = {part: tuple(n for n, g in names.items() if (g == "lgg/P0") == (part == "validation")) for part in PARTS}
+    parts["train"] = ()
+    split.model_copy(update={part: getattr(split, part) + ids for part, ids in parts.items()}).save(root / "split.json")
+    kept = torch.load(evaluated[0] / "last.pt", weights_only=True)
+    config = TrainConfig.model_validate_json(kept["config"])
+    data = DataConfig(adapter="brain_sources", split=root / "split.json")
+    config = config.model_copy(update={"data": data})
+    save_checkpoint(root / "last.pt", {"config": config.model_dump_json(), "averaged": kept["averaged"]})
+    words = ["evaluate", root / "last.pt", root, root / "report", "--bootstrap", "60", "--no-shortcut"]
+    with redirect_stdout(StringIO()):
+        assert main([*map(str, words)]) == 0
+    return root
+
+
+def test_the_studys_figures_do_not_change_where_other_sources_join(evaluated, across):
+    before, after = (load_report(root / "report") for root in (evaluated[0], across))
+    assert after.metrics == before.metrics
+    assert after.localisation == before.localisation
+    assert after.confusion == before.confusion
+    assert after.images == before.images
+    assert before.sources is None
+    assert after.operating_points[: len(before.operating_points)] == before.operating_points
+    predictions = [(root / "report" / "predictions.csv").read_text() for root in (evaluated[0], across)]
+    assert predictions[0] == predictions[1]
+
+
+def test_the_report_says_what_holds_in_which_source(across):
+    report = load_report(across / "report")
+    assert report.sources is not None
+    assert report.sources.images == report.images + 18
+    rows = {(row.by, row.name): row for row in report.sources.findings}
+    lgg, other = rows["source", "lgg"], rows["source", "alzheimer_x"]
+    assert (lgg.images, lgg.with_finding, lgg.groups, lgg.paired) == (12, 6, 2, 2)
+    assert (other.images, other.with_finding, other.paired) == (6, 0, 0)
+    assert {"auroc", "auroc_within_patients", "auroc_within_level", "sensitivity/large_lesions"} <= set(lgg.values)
+    assert "false_calls/large_lesions" in other.values
+    assert ("skull", "stripped") in rows
+    assert ("level", "middle third") in rows
+    points = {point.name: point for point in report.operating_points}
+    rule = report.sources.rules[-1]
+    assert (rule.name, rule.threshold) == ("large_lesions", points["large_lesions"].threshold)
+
+
+def test_the_document_shows_the_sources_and_which_images_its_tables_count(across):
+    report = load_report(across / "report")
+    text = (across / "report" / "report.md").read_text()
+    for title in ("## By source", "### Called: argmax", "### Called: large_lesions", "### Maps by source"):
+        assert title in text
+    assert f"count {report.sources.images} images of all sources" in text
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_scores_of_all_sources_are_written_down(across):
+    report = load_report(across / "report")
+    with (across / "report" / "sources.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == report.sources.images
+    lgg = [row for row in rows if row["source"] == "lgg"]
+    assert {row["typed"] for row in lgg if row["label"] == "glioma"} == {"False"}
+    called = sum(float(row["score"]) > 0 for row in lgg if row["label"] == "no_tumor")
+    assert all((row["lesion_share"] == "") == (row["label"] == "no_tumor") for row in lgg)
+    row = next(r for r in report.sources.findings if (r.by, r.name) == ("source", "lgg"))
+    assert row.values["false_calls/argmax"].value <= called / 6 + 1e-9  # argmax needs one class above all others
 
 
 def test_the_report_holds_every_metric_with_its_interval(evaluated):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,8 @@ class Prepared:
     `images` uint8 `[N, S, S]`; `masks` uint8 `[N, S, S]` (share of a pixel inside the lesion, 0..255);
     `has_mask` bool `[N]`; `labels` int64 `[N]`; `groups` and `ids`, one per image.
 
-    The others are those of `Record`, one per image, and need not be given: `sources`, `weightings` and `planes`
-    ("" where unknown), `levels` float64 `[N]` (NaN where unknown), `skull_stripped` (None where unknown), `typed` bool
+    The others are those of `Record`, one per image, and need not be given: `sources`, `weightings` and `planes` (""
+    where unknown), `levels` float64 `[N]` (NaN where unknown), `skull_stripped` (None where unknown), `typed` bool
     `[N]`.
     """
 
@@ -68,12 +68,19 @@ class Prepared:
 
     def joined(self, other: Prepared) -> Prepared:
         """Put another set of images behind these; the pixels are copied into memory."""
-        pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
         return Prepared(
-            **{
-                name: np.concatenate([mine, theirs]) if isinstance(mine, np.ndarray) else mine + theirs
-                for name, (mine, theirs) in pairs.items()
-            }
+            images=np.concatenate([self.images, other.images]),
+            masks=np.concatenate([self.masks, other.masks]),
+            has_mask=np.concatenate([self.has_mask, other.has_mask]),
+            labels=np.concatenate([self.labels, other.labels]),
+            groups=self.groups + other.groups,
+            ids=self.ids + other.ids,
+            sources=self.sources + other.sources,
+            weightings=self.weightings + other.weightings,
+            planes=self.planes + other.planes,
+            levels=np.concatenate([self.levels, other.levels]),
+            skull_stripped=self.skull_stripped + other.skull_stripped,
+            typed=np.concatenate([self.typed, other.typed]),
         )
 
 

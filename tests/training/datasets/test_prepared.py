@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from service.types import PreprocessingSpec
-from training.datasets.prepared import prepare_records
+from training.datasets.prepared import Prepared, prepare_records
 from training.datasets.record import DatasetError, Image, Record
 
 SPEC = PreprocessingSpec(field_of_view="frame", size=32, margin=0.0, window=(0.0, 100.0))
@@ -77,3 +78,29 @@ def test_a_half_written_cache_is_not_used(tmp_path: Path) -> None:
 def test_labels_that_the_model_lacks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"labels \['b'\] are not among"):
         prepare_records(records(), ("a",), SPEC, tmp_path)
+
+
+def test_what_is_known_of_the_images_comes_along(tmp_path: Path) -> None:
+    known = replace(
+        records()[0], source="x", weighting="T1", plane="axial", level=0.5, skull_stripped=True, typed=False
+    )
+    prepared = prepare_records([known, records()[1]], ("a", "b"), SPEC, tmp_path)
+    assert (prepared.sources, prepared.weightings, prepared.planes) == (("x", ""), ("T1", ""), ("axial", ""))
+    np.testing.assert_array_equal(prepared.levels, [0.5, np.nan])
+    assert prepared.skull_stripped == (True, None)
+    assert prepared.typed.tolist() == [False, True]
+    twice = prepared.joined(prepared)
+    assert len(twice) == 4
+    assert twice.ids == ("one", "two", "one", "two")
+    assert twice.typed.tolist() == [False, True] * 2
+    np.testing.assert_array_equal(twice.images[2:], prepared.images)
+    np.testing.assert_array_equal(twice.levels, [0.5, np.nan] * 2)
+
+
+def test_what_is_not_given_is_unknown_for_every_image() -> None:
+    bare = Prepared(np.zeros((2, 4, 4), np.uint8), np.zeros((2, 4, 4), np.uint8), *([np.zeros(2, int)] * 2), (), ())
+    assert bare.sources == ("", "")
+    assert np.isnan(bare.levels).tolist() == [True, True]
+    assert bare.typed.all()
+    with pytest.raises(ValueError, match="planes holds 1 values for 2 images"):
+        replace(bare, planes=("axial",))
