@@ -71,8 +71,8 @@ def bundle_answers(folder: Path, name: str, records: Sequence[Record]) -> list[A
     score = finding_score(probs, healthy)
     point = manifest.findings[0].operating_point
     return [
-        Answer(f"{name}, most probable", finding_called(probs, healthy), score),
-        Answer(f"{name}, operating point", score >= point.threshold, score),
+        Answer(name, finding_called(probs, healthy), score),
+        Answer(f"{name} at its point", score >= point.threshold, score),
     ]
 
 
@@ -86,7 +86,7 @@ def peer_answers(file: Path, records: Sequence[Record]) -> list[Answer]:
 
     found = _batched(probs, records, PEER).astype(np.float64)
     healthy = np.array([_PEER_HEALTHY])
-    return [Answer(f"{PEER}, most probable", finding_called(found, healthy), finding_score(found, healthy))]
+    return [Answer(PEER, finding_called(found, healthy), finding_score(found, healthy))]
 
 
 def peer_input(record: Record) -> Float:
@@ -95,7 +95,7 @@ def peer_input(record: Record) -> Float:
         raise DatasetError(f"{record.id}: the peer reads picture files, and this record comes from none")
     with Image.open(record.picture) as image:
         pixels = np.asarray(image.convert("RGB").resize((_PEER_SIDE, _PEER_SIDE)), np.float32)
-    return (pixels / 255)[np.newaxis]
+    return (pixels / np.float32(255))[np.newaxis]
 
 
 def compare(answers: Sequence[Answer], records: Sequence[Record], healthy: str, seed: int = 0) -> list[dict[str, Cell]]:

@@ -116,7 +116,7 @@ def cell_precision(saliency: Saliency, mask: Mask) -> float:
     inside = covered >= min(_INSIDE, float(covered.max()))
     how = cv2.INTER_AREA if max(saliency.shape) > _GRID else cv2.INTER_NEAREST
     values = cv2.resize(saliency.astype(np.float32), (_GRID, _GRID), interpolation=how)
-    return average_precision(inside.ravel(), np.asarray(values).ravel())
+    return average_precision(inside.ravel(), np.asarray(values, np.float32).ravel())
 
 
 def average_precision(inside: NDArray[np.bool_], values: NDArray[np.floating]) -> float:
