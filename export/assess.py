@@ -163,7 +163,7 @@ def _tail(values: Float, weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the weight of all images that score at least as high, for each, `[N]`."""
     levels, place = np.unique(values, return_inverse=True)
     by_level = np.bincount(place, weights=weight, minlength=len(levels))
-    return np.cumsum(by_level[::-1])[::-1][place]
+    return np.asarray(np.cumsum(by_level[::-1])[::-1][place], np.float64)
 
 
 def _between(values: Float, reaching: NDArray[np.bool_]) -> float:
@@ -234,7 +234,7 @@ def _shares_found(
 def _at(scores: Float, gate: Gate, what: str) -> NDArray[np.bool_]:
     """Say which images reach a limit of any score, `doubtful` or `refused`."""
     limits = np.array([getattr(score, what) for score in gate.scores])
-    return (scores[:, : len(limits)] >= limits).any(axis=1)
+    return np.asarray((scores[:, : len(limits)] >= limits).any(axis=1), np.bool_)
 
 
 def _defined(found: Mapping[str, Measured | None]) -> dict[str, Measured]:

@@ -195,7 +195,7 @@ def _answer(engine: Engine, manifest: Manifest, images: Grey8) -> tuple[Float, N
         return engine.run(images).logits, np.zeros(len(images), np.bool_)
     found = engine.run(images, ["gate"])
     limits = np.array([score.refused for score in manifest.gate.scores])
-    return found.logits, (found.more["gate"][:, : len(limits)] >= limits).any(axis=1)
+    return found.logits, np.asarray((found.more["gate"][:, : len(limits)] >= limits).any(axis=1), np.bool_)
 
 
 def calibrate(manifest: Manifest, site: Site, *, error_rate: float, resamples: int, command: str) -> Conformal:

@@ -202,7 +202,7 @@ def _photograph(own: Grey8, random: Random) -> Grey8:
     side = int(random.integers(80, grey.shape[0] + 1))
     top, left = (int(random.integers(length - side + 1)) for length in grey.shape)
     piece = grey[top : top + side, left : left + side][:, :: random.choice([-1, 1])]
-    return _resized(piece, own.shape[0])
+    return _resized(np.asarray(piece, np.uint8), own.shape[0])
 
 
 def _upside_down(own: Grey8, random: Random) -> Grey8:
