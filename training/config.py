@@ -65,7 +65,7 @@ class LossConfig(Strict):
     cells: float = 3.0
     cell_label: float = 0.2
     overlap: float = 0.5
-    sparse: float = 0.01
+    sparse: float = 0.02
 
 
 class StagedConfig(Strict):

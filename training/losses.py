@@ -51,7 +51,7 @@ class Student(nn.Module):
         self.weights = config.losses
         self.register_buffer("healthy", torch.tensor([name in config.healthy for name in config.classes]))
         self.log_scale = nn.Parameter(torch.tensor(math.log(0.05)))
-        self.offset = nn.Parameter(torch.tensor(-2.0))
+        self.offset = nn.Parameter(torch.tensor(-4.0))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted losses by name."""

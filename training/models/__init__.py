@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from torch import nn
 from torch.nn.utils import parametrize
 
-from training.models.network import Network, Opposed
+from training.models.network import LITTLE, Network, Opposed
 from training.models.oculusnet import OculusNet
 from training.models.resnet50 import ResNet50
 
@@ -31,6 +32,7 @@ def build_opposed(name: str, classes: int, healthy: Sequence[int]) -> Network:
     """
     network = build(name, classes)
     if 0 < len(healthy) < classes:
+        nn.init.normal_(network.head.weight, LITTLE, 0.1)
         parametrize.register_parametrization(network.head, "weight", Opposed(healthy, classes))
     return network
 

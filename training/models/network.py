@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ GREY_MEAN, GREY_STD = 0.22, 0.20  # of prepared pixels scaled to 0..1; brain MRI
 
 
 EVIDENCE_WIDTH, _NECK_WIDTH = 64, 96
+LITTLE = -3.0  # before softplus: of evidence, and of its weight, to begin with
 
 
 class Network(nn.Module):
@@ -78,6 +80,7 @@ class Neck(nn.Module):
         self.middle: nn.Module = nn.Conv2d(_NECK_WIDTH, _NECK_WIDTH, 3, padding=1, bias=False)
         self.settle: nn.Module = nn.BatchNorm2d(_NECK_WIDTH)
         self.last = nn.Conv2d(_NECK_WIDTH, EVIDENCE_WIDTH, 1)
+        nn.init.constant_(cast(Tensor, self.last.bias), LITTLE)
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         """Feature maps, finest first, to evidence `[N, D, h, w]`, 0 or more."""
@@ -95,9 +98,11 @@ def summary_of(pyramid: list[Tensor]) -> Tensor:
 
 
 class Opposed(nn.Module):
-    """A parametrisation of the head's weight: what speaks for any finding speaks as much against the healthy classes.
+    """A parametrisation of the head's weight: evidence speaks for findings, and as much against the healthy classes.
 
-    So one map answers whether there is a finding: that of a healthy class is minus the mean of the findings' maps.
+    The findings' rows are never negative, so that their maps are not either: what shows nothing adds nothing, however
+    much of it there is, and a small lesion is not outweighed by healthy tissue. The map of a healthy class is minus the
+    mean of the findings' maps.
     """
 
     healthy: Tensor
@@ -107,8 +112,9 @@ class Opposed(nn.Module):
         self.register_buffer("healthy", torch.tensor([c in healthy for c in range(classes)]), persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight `[K, D]` with the healthy rows replaced."""
-        return torch.where(self.healthy[:, None], -weight[~self.healthy].mean(dim=0, keepdim=True), weight)
+        """The weight `[K, D]` from free parameters of the same shape; those of healthy rows are not used."""
+        positive = functional.softplus(weight)
+        return torch.where(self.healthy[:, None], -positive[~self.healthy].mean(dim=0, keepdim=True), positive)
 
 
 def grey_stem(weight: Tensor) -> Tensor:
