@@ -25,7 +25,7 @@ from export.parity import ParityError
 from export.quantize import quantize
 from export.refusal import fit_refusal
 from export.report_images import TestImages, spread
-from export.restore import CannotRestore, new_head, restore
+from export.restore import CannotRestore, network_of, new_head, restore
 from export.writer import write_bundle
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_graph
@@ -36,7 +36,6 @@ from training.commands import run_command
 from training.config import TrainConfig, load_config
 from training.datasets.prepared import prepare_part
 from training.datasets.record import DatasetError
-from training.models import build
 from training.models.shapley_head import ShapleyHead
 
 CALIBRATION_IMAGES = 128
@@ -83,8 +82,7 @@ def extend(
     """
     head = None
     if fastshap is not None:
-        network = build(bundle.manifest.provenance.network, len(bundle.manifest.labels))
-        head = new_head(network, bundle.manifest)
+        head = new_head(network_of(bundle), bundle.manifest)
         _fill(head, fastshap)
     fused = restore(bundle, head)
     manifest = bundle.manifest

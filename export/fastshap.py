@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import nn
 from tqdm import tqdm
 
-from export.restore import new_head, restore
+from export.restore import network_of, new_head, restore
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_graph
 from service.explainers.fastshap import BASELINE
@@ -30,7 +30,6 @@ from training.datasets.prepared import Prepared, prepare_part
 from training.datasets.split import Part
 from training.fastshap import MaskedOutputs, draw_coalitions, train_head
 from training.files import write_atomically
-from training.models import build
 from training.models.shapley_head import GRID
 
 _BATCH = 32
@@ -122,7 +121,7 @@ def _train(options: argparse.Namespace) -> int:
         for part, count in sizes
     }
     torch.manual_seed(0)
-    head = new_head(build(bundle.manifest.provenance.network, len(bundle.manifest.labels)), bundle.manifest)
+    head = new_head(network_of(bundle), bundle.manifest)
     history = train_head(head, parts["train"], parts["validation"], epochs=options.epochs)
     partial = options.out / "explainer.partial"
     torch.save(head.state_dict(), partial)

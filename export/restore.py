@@ -10,8 +10,8 @@ from export.graph import ClassActivation, Fused, fuse_network
 from service.bundle import Bundle
 from service.manifest import Manifest
 from training.models import build
-from training.models.folded import stored_tensors
-from training.models.network import EVIDENCE_WIDTH, Network
+from training.models.folded import has_neck, stored_tensors
+from training.models.network import Network
 from training.models.shapley_head import ShapleyHead
 
 
@@ -32,8 +32,11 @@ def restore(bundle: Bundle, shapley: nn.Module | None = None, gate: nn.Module | 
     """
     if bundle.manifest.graph.cam != "class_activation":
         raise CannotRestore("only networks with a linear head can be restored from their graph; export the checkpoint")
-    stored = stored_tensors(bundle.graph)
-    network = build(bundle.manifest.provenance.network, len(bundle.manifest.labels)).eval()
+    stored = {
+        name.replace("body.network.", "body.trunk.network."): tensor  # as they were called before there was a neck
+        for name, tensor in stored_tensors(bundle.graph).items()
+    }
+    network = network_of(bundle).eval()
     if shapley is None and any(name.startswith("shapley.") for name in stored):
         shapley = new_head(network, bundle.manifest)
         shapley.load_state_dict({name[8:]: t for name, t in stored.items() if name.startswith("shapley.")})
@@ -54,6 +57,12 @@ def restore(bundle: Bundle, shapley: nn.Module | None = None, gate: nn.Module | 
     return Fused(fused.module, fused.plain, fused.cam, tuple(tail.bias.tolist()))
 
 
+def network_of(bundle: Bundle) -> Network:
+    """A new network of the bundle's kind, its weights random."""
+    manifest = bundle.manifest
+    return build(manifest.provenance.network, len(manifest.labels), neck=has_neck(stored_tensors(bundle.graph)))
+
+
 def new_head(network: Network, manifest: Manifest) -> ShapleyHead:
     """An untrained explainer that fits a bundle's network."""
-    return ShapleyHead(EVIDENCE_WIDTH, len(manifest.labels), manifest.graph.grid[0])
+    return ShapleyHead(network.head.in_features, len(manifest.labels), manifest.graph.grid[0])

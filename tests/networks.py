@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from service.engine import Engine
-from training.models.network import Network
+from training.models.network import LastMaps, Network
 from training.models.oculusnet import HEAD_WIDTH, OculusNet
 
 SIZE = 64
@@ -32,13 +32,6 @@ class ShortOculusNet(OculusNet):
         middle = self.stages[1](x)
         last = self.stages[2](middle)
         return [middle, last, self.last(last)]
-
-
-class LastMaps(nn.Module):
-    """A neck that does nothing."""
-
-    def forward(self, pyramid: list[torch.Tensor]) -> torch.Tensor:
-        return pyramid[-1]
 
 
 class TwoLayerHead(Network):

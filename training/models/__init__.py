@@ -7,22 +7,31 @@ from collections.abc import Callable, Sequence
 from torch import nn
 from torch.nn.utils import parametrize
 
-from training.models.network import LITTLE, Network, Opposed
+from training.models.network import LITTLE, LastMaps, Network, Opposed
 from training.models.oculusnet import OculusNet
 from training.models.resnet50 import ResNet50
 
 NETWORKS: dict[str, Callable[[int], Network]] = {"resnet50": ResNet50, "oculusnet": OculusNet}
 
 
-def build(name: str, classes: int) -> Network:
+def build(name: str, classes: int, *, neck: bool = True) -> Network:
     """A new network by name.
+
+    Args:
+        name: of `NETWORKS`.
+        classes: how many logits it gives.
+        neck: False for one whose last feature maps are its evidence, as in bundles of before there was a neck.
 
     Raises:
         ValueError: no such network; the message lists those that there are.
     """
     if name not in NETWORKS:
         raise ValueError(f"no network {name!r}; there are {', '.join(sorted(NETWORKS))}")
-    return NETWORKS[name](classes)
+    network = NETWORKS[name](classes)
+    if not neck:
+        network.neck = LastMaps()
+        network.head = nn.Linear(network.widths[-1], classes)
+    return network
 
 
 def build_opposed(name: str, classes: int, healthy: Sequence[int]) -> Network:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
@@ -34,8 +34,9 @@ def load_folded(network: Network, graph: Path, pixels: Tensor) -> None:
     Raises:
         ValueError: the graph is not of this network.
     """
-    found = {_own_name(name): tensor for name, tensor in stored_tensors(graph).items()}
-    body = _Body(network, neck=any(name.startswith("network.neck.") for name in found))
+    stored = stored_tensors(graph)
+    found = {_own_name(name): tensor for name, tensor in stored.items()}
+    body = _Body(network, neck=has_neck(stored))
     pairs = _pairs(body)
     names = [name for name, module in body.named_modules() if isinstance(module, nn.BatchNorm2d)]
     skipped = ("network.head.",) if body.neck else ("network.head.", "network.neck.")
@@ -61,6 +62,11 @@ def load_folded(network: Network, graph: Path, pixels: Tensor) -> None:
     network.train(training)
     for hook in hooks:
         hook.remove()
+
+
+def has_neck(stored: Iterable[str]) -> bool:
+    """Whether names of stored tensors are those of a network with a neck."""
+    return any(name.startswith("body.neck.") for name in stored)
 
 
 def _own_name(stored: str) -> str:

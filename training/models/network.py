@@ -92,6 +92,14 @@ class Neck(nn.Module):
         return functional.softplus(self.last(hidden))
 
 
+class LastMaps(nn.Module):
+    """The neck of a network without one: its last feature maps are its evidence."""
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        """Feature maps, finest first, to the last of them."""
+        return pyramid[-1]
+
+
 def summary_of(pyramid: list[Tensor]) -> Tensor:
     """What an image looks like to the trunk, float32 `[N, F]`: the spatial means of its last two feature maps."""
     return torch.cat([features.float().mean(dim=(2, 3)) for features in pyramid[-2:]], dim=1)
