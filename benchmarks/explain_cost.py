@@ -40,7 +40,8 @@ from torch import nn
 from benchmarks.harness import Cell, interleaved, machine, parser, save, show
 from benchmarks.method_cost import measure_methods
 from export.golden import phantoms
-from export.graph import Body, Logits, fuse_network
+from export.graph import Body, Logits, Trunk, fuse_network
+from export.restore import network_of
 from export.parity import ChannelsFirst
 from service.bundle import Bundle, read_bundle
 from service.cuda import Session
@@ -48,7 +49,6 @@ from service.engine import Engine, open_graph
 from service.explainers import METHODS
 from service.explainers.base import DEFAULTS, Question, run_together
 from service.types import Grey8, Target
-from training.models import build
 
 
 def predict_only(model: onnx.ModelProto, bias: Sequence[float]) -> onnx.ModelProto:
@@ -107,7 +107,7 @@ def contestants(
 ) -> dict[str, Callable[[], object]]:
     """One call each, by name."""
     manifest = bundle.manifest
-    network = build(manifest.provenance.network, len(manifest.labels)).eval()
+    network = network_of(bundle).eval()
     tuned = fuse_network(network, size, half=False).plain.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     target = (Target(manifest.class_names[0], 0),)
 
@@ -119,7 +119,7 @@ def contestants(
     return {
         "onnx predict": lambda: predictor.run(["logits"], {"images": images}),
         "fused explain": fused,
-        **libraries(Logits(Body(network), network).eval(), images, ""),
+        **libraries(Logits(Body(Trunk(network), network.neck), network).eval(), images, ""),
         **libraries(tuned, images, ", tuned"),
     }
 
@@ -171,8 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
         gradients = open_graph(bundle.gradients, threads=threads, device="cpu").session if bundle.gradients else None
         full = Engine(engine.session, "cpu", gradients)
         int8 = open_graph(bundle.int8, threads=threads, device="cpu") if bundle.int8 else None
-        network = build(bundle.manifest.provenance.network, len(bundle.manifest.labels)).eval()
-        plain = Logits(Body(network), network).eval()
+        network = network_of(bundle).eval()
+        plain = Logits(Body(Trunk(network), network.neck), network).eval()
         methods = measure_methods(bundle, full, int8, plain, phantoms(size)[0, ..., 0], options.method_rounds)
         show(f"explain_cost: {bundle.manifest.id}, every method, one image and one class", methods, where)
     save(options, where, rows=rows, methods=methods)

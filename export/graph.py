@@ -217,18 +217,18 @@ def fold_neck(neck: nn.Module) -> None:
 
     That of the laterals' sum goes into each of them: resampling keeps an affine map.
     """
-    norm = neck.norm if isinstance(neck, Neck) else None
-    if not isinstance(neck, Neck) or not isinstance(norm, nn.BatchNorm2d):
+    if not isinstance(neck, Neck) or not isinstance(norm := neck.norm, nn.BatchNorm2d):
         return
     assert norm.running_mean is not None and norm.running_var is not None  # noqa: S101
+    laterals = [cast(nn.Conv2d, lateral) for lateral in neck.laterals]
     with torch.no_grad():
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        for lateral in neck.laterals:
+        for lateral in laterals:
             lateral.weight.mul_(scale[:, None, None, None])
             cast(Tensor, lateral.bias).mul_(scale)
-        cast(Tensor, neck.laterals[0].bias).add_(norm.bias - norm.running_mean * scale)
+        cast(Tensor, laterals[0].bias).add_(norm.bias - norm.running_mean * scale)
     neck.norm = nn.Identity()
-    neck.middle = fuse_conv_bn_eval(neck.middle, neck.settle)
+    neck.middle = fuse_conv_bn_eval(cast(nn.Conv2d, neck.middle), cast(nn.BatchNorm2d, neck.settle))
     neck.settle = nn.Identity()
 
 

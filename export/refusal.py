@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,11 +102,16 @@ def fit_refusal(
         _answered(parts[part], probabilities(seen[part][0], manifest.temperature)) for part in ("validation", "test")
     )
     findings = {finding.name: finding.labels for finding in manifest.findings}
-    fit = {"error_rate": error_rate, "fitted_on": "the validation part", "command": command, "date": date}
-    labelled = fit_conformal(
-        known.pick(parts["validation"].typed), manifest.class_names, {}, test=unseen.pick(parts["test"].typed), **fit
+    fit = partial(
+        fit_conformal,
+        names=manifest.class_names,
+        error_rate=error_rate,
+        fitted_on="the validation part",
+        command=command,
+        date=date,
     )
-    found = fit_conformal(known, manifest.class_names, findings, test=unseen, **fit)
+    labelled = fit(known.pick(parts["validation"].typed), findings={}, test=unseen.pick(parts["test"].typed))
+    found = fit(known, findings=findings, test=unseen)
     of_findings = {name: value for name, value in found.metrics.items() if name.split("/")[0] in findings}
     return Refusal(
         familiarity,

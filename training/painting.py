@@ -70,7 +70,7 @@ def strip_skull(image: Grey8, mask: Grey8, random: np.random.Generator) -> Grey8
     lesion = mask > 127
     if lesion.any() and inner[lesion].mean() < 0.98:
         return image
-    return image * inner
+    return np.where(inner > 0, image, np.uint8(0))
 
 
 def widened(mask: Grey8, reach: int) -> Mask:

@@ -72,7 +72,7 @@ def test_the_manifest_names_what_the_weights_came_from(bundle_folder, finished_r
     assert manifest.provenance.parameters == sum(p.numel() for p in network.parameters())
     assert manifest.class_names == config.classes
     assert manifest.preprocessing == config.preprocessing
-    assert manifest.graph.grid == (4, 4)
+    assert manifest.graph.grid == (8, 8)
     assert {e.method for e in manifest.explanations} == set(METHODS) - {"fastshap"}
     assert manifest.findings[0].labels == ("CNV", "DME", "DRUSEN")
     half = manifest.evaluation.half_precision

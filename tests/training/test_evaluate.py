@@ -20,7 +20,7 @@ from training.config import DataConfig, StageConfig, TrainConfig
 from training.datasets import read_dataset
 from training.datasets.duplicates import near_pairs, perceptual_hashes
 from training.datasets.split import PARTS, Split, make_split
-from training.models import build
+from training.models import build_opposed
 from training.report import Report, load_report, markdown
 
 CLASSES = ("glioma", "meningioma", "pituitary", "no_tumor")
@@ -58,7 +58,7 @@ def evaluated(tmp_path_factory):
     records = read_dataset("brain_folders", root / "data")
     make_split(records, near_pairs(perceptual_hashes(records)), seed=0, guard=0).save(config.data.split)
     torch.manual_seed(0)
-    network = build("oculusnet", 4)
+    network = build_opposed("oculusnet", 4, [3])
     save_checkpoint(root / "last.pt", {"config": config.model_dump_json(), "averaged": network.state_dict()})
     words = ["evaluate", root / "last.pt", root / "data", root / "report", "--bootstrap", "60"]
     with redirect_stdout(StringIO()) as printed:
