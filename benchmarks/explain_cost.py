@@ -41,8 +41,8 @@ from benchmarks.harness import Cell, interleaved, machine, parser, save, show
 from benchmarks.method_cost import measure_methods
 from export.golden import phantoms
 from export.graph import Body, Logits, Trunk, fuse_network
-from export.restore import network_of
 from export.parity import ChannelsFirst
+from export.restore import network_of
 from service.bundle import Bundle, read_bundle
 from service.cuda import Session
 from service.engine import Engine, open_graph
