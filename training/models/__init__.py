@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -41,7 +43,11 @@ def build_opposed(name: str, classes: int, healthy: Sequence[int]) -> Network:
     """
     network = build(name, classes)
     if 0 < len(healthy) < classes:
-        nn.init.normal_(network.head.weight, LITTLE, 0.1)
+        findings = [number for number in range(classes) if number not in healthy]
+        nn.init.normal_(network.head.weight, LITTLE / 2, 0.1)
+        nn.init.zeros_(network.head.bias)
+        with torch.no_grad():  # without evidence any finding is a little less probable than none
+            network.head.bias[findings] = -math.log(len(findings)) - 1
         parametrize.register_parametrization(network.head, "weight", Opposed(healthy, classes))
     return network
 
