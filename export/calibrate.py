@@ -195,7 +195,7 @@ def _answer(engine: Engine, manifest: Manifest, images: Grey8) -> tuple[Float, N
         return engine.run(images).logits, np.zeros(len(images), np.bool_)
     found = engine.run(images, ["gate"])
     limits = np.array([score.refused for score in manifest.gate.scores])
-    return found.logits, np.asarray((found.more["gate"][:, : len(limits)] >= limits).any(axis=1), np.bool_)
+    return found.logits, np.asarray((~(found.more["gate"][:, : len(limits)] < limits)).any(axis=1), np.bool_)
 
 
 def calibrate(manifest: Manifest, site: Site, *, error_rate: float, resamples: int, command: str) -> Conformal:
@@ -253,9 +253,7 @@ def cross_fitted(site: Site, error_rate: float, seed: int = 0) -> dict[str, Happ
             return {}
         try:
             limits = site.fit(images.pick(~rows), error_rate)
-        except (
-            TooFewCases
-        ):  # it is no error: the limits of all cases hold, and the caller says that they are not measured
+        except TooFewCases:  # no error: the limits of all cases hold, and the caller says that they are not measured
             return {}
         for name, one in judge(images.pick(rows), site.names, site.findings, limits).items():
             whole = judged.setdefault(name, Happened(np.zeros(len(images), np.bool_), np.zeros(len(images), np.bool_)))

@@ -24,10 +24,10 @@ from training.config import TrainConfig
 from training.datasets.prepared import Prepared, prepare_part
 from training.models.network import summary_of
 
-TYPE_REASON = "type not assessed: which finding it is can be told on T1-weighted images after contrast only"
+TYPE_REASON = "which finding it is can be told on T1-weighted images after contrast only"
 _JUDGED = "T1 post"  # the weighting on which labels are known
 _OF_A_SOURCE = 400  # images of the training part at most, of each source and weighting
-_OF_A_KIND = 60  # foreign images, of which half are not fitted on
+_OF_A_KIND = 60  # foreign images to fit on at most; half as many others measure
 _BATCH = 32
 
 
@@ -73,8 +73,8 @@ def fit_refusal(
     for part in ("validation", "test"):
         seen[part] = _forward(fused, parts[part].images, part)
     everything = {"train": rows, **{part: np.arange(len(parts[part])) for part in ("validation", "test")}}
-    typed = len({parts["train"].weightings[row] for row in rows.tolist()} - {_JUDGED}) > 1
-    typed = typed and _JUDGED in set(parts["train"].weightings)
+    weightings = set(parts["train"].weightings)
+    typed = _JUDGED in weightings and len(weightings) > 1
     own = {
         part: Own(
             summaries=seen[part][1],

@@ -95,9 +95,8 @@ class Explainer:
             gradients=self._method.gradients,
         )
         golden: Grey8 = read_golden(bundle)["images"].astype(np.uint8)[:1]
-        self._shape = self._explain(golden, [Prepared(UPRIGHT)])[
-            0
-        ].attribution.values.shape  # also warms up what the method asks
+        (first,) = self._explain(golden, [Prepared(UPRIGHT)])  # also warms up what the method asks
+        self._shape = first.attribution.values.shape
 
     def __call__(self, batch: Table) -> Table:
         """Answer a batch of `read_shards`.
@@ -105,8 +104,7 @@ class Explainer:
         Returns:
             Its columns without `pixels`, `turn` and `refusals`, and those of the answers: `label`, `probabilities`,
             `findings`, those of `assessed`, `target`, `saliency` (rows of cells, top first, one list), `saliency_rows`,
-            `saliency_columns`; null where
-            `problem` says why.
+            `saliency_columns`; null where `problem` says why.
         """
         answers: list[Answer | None] = [None] * batch.num_rows
         problem, detail, warnings = (batch.column(name).to_pylist() for name in ("problem", "detail", "warnings"))

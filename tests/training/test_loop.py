@@ -132,6 +132,10 @@ def test_a_run_starts_from_a_bundle(tmp_path):
 
 def test_lesions_are_painted_out_where_the_configuration_says(tmp_path):
     sampling = SamplingConfig(painted=1.0, touched=1.0, stripped=(1.0, 1.0))
-    config = small_config(tmp_path, sampling=sampling, stages=(StageConfig(size=64, epochs=1),))
-    train(config, spots(32, 0), spots(8, 1), tmp_path / "run", fabric=make_fabric())
-    assert (tmp_path / "run" / "last.pt").exists()
+    changed: dict[str, float] = {}
+    for name, made in (("painted", sampling), ("plain", SamplingConfig())):
+        config = small_config(tmp_path, sampling=made, stages=(StageConfig(size=64, epochs=1),))
+        train(config, spots(32, 0), spots(8, 1), tmp_path / name, fabric=make_fabric())
+        with (tmp_path / name / "log.csv").open() as file:
+            changed[name] = float(next(csv.DictReader(file))["loss_finding"])
+    assert changed["painted"] != pytest.approx(changed["plain"], rel=1e-6)
