@@ -39,6 +39,7 @@ from service.explainers.owen import Cells, Real, owen_values
 from service.types import Float, Grey8
 from training.config import load_config
 from training.datasets.prepared import prepare_part
+from training.datasets.sources import in_study
 
 Array = NDArray[np.floating]
 BUDGETS = {"integrated_gradients": 16, "gradient_shap": 8, "smoothgrad": 8, "lime": 128, "occlusion": 49}
@@ -427,7 +428,7 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--methods", nargs="+", help="only these")
     options = made.parse_args(arguments)
     bundle = read_bundle(options.model)
-    test = prepare_part(load_config(options.config), options.data, "test", options.cache)
+    test = prepare_part(load_config(options.config), options.data, "test", options.cache, in_study)
     images = spread(TestImages(test.images[..., None], test.labels), options.images)[..., 0]
     subject = Subject(bundle, open_engine(bundle, device="cpu"), restore(bundle).plain, np.ascontiguousarray(images))
     rows: list[dict[str, Cell]] = []

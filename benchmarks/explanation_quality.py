@@ -54,6 +54,7 @@ from service.types import Float, Grey8, Target
 from training.bootstrap import Estimate, draw
 from training.config import load_config
 from training.datasets.prepared import Prepared, prepare_part
+from training.datasets.sources import in_study
 from training.files import write_atomically
 from training.localisation import energy_inside, pointing_game
 
@@ -326,7 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = made.parse_args(arguments)
     warnings.simplefilter("ignore")  # Quantus's own
     bundle = read_bundle(options.model)
-    test = prepare_part(load_config(options.config), options.data, "test", options.cache)
+    test = prepare_part(load_config(options.config), options.data, "test", options.cache, in_study)
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(
             bundle, open_engine(bundle, device="cpu"), shuffled_engine(bundle, Path(folder)), offered(bundle.manifest)

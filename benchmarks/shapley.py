@@ -42,6 +42,7 @@ from service.explainers.partition_shap import halves
 from service.types import Float, Grey8, Target
 from training.config import load_config
 from training.datasets.prepared import prepare_part
+from training.datasets.sources import in_study
 from training.fastshap import draw_coalitions
 
 Real = NDArray[np.float64]
@@ -144,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = made.parse_args(arguments)
     warnings.simplefilter("ignore")  # shap's own
     bundle = read_bundle(options.model)
-    test = prepare_part(load_config(options.config), options.data, "test", options.cache)
+    test = prepare_part(load_config(options.config), options.data, "test", options.cache, in_study)
     engine = open_engine(bundle, device="cpu")
     chosen = choose(test, engine, options.images)
     found: dict[tuple[str, int], list[tuple[float, float, float]]] = defaultdict(list)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.familiarity import Familiarity, fit_familiarity, scores_of
+from export.foreign import TURNED
 from export.provenance import estimates
 from service.manifest import Gate, GateScore, TypeScore
 from service.types import Float
@@ -24,6 +25,7 @@ from training.bootstrap import Resamples, draw
 _REASONS = {
     "distance": "The image is unlike those that the model was trained on.",
     "foreign": "The image looks like something that the model is not for.",
+    "turned": "The image lies upside down or on its side.",
 }
 
 
@@ -176,25 +178,29 @@ def _between(values: Float, reaching: NDArray[np.bool_]) -> float:
 
 def _fit(train: Own, validation: Own, foreign: Others, type_reason: str, shares: Shares) -> tuple[Familiarity, Gate]:
     typed, judged = train.typed, validation.typed
+    turned = np.isin(foreign.kinds, TURNED)
+    others = foreign.pick(~turned) if not turned.all() else foreign
     familiarity = fit_familiarity(
         train.summaries,
-        foreign.summaries,
+        others.summaries,
+        foreign.summaries[turned] if turned.any() else None,
         None if typed is None else train.summaries[typed],
         None if typed is None else train.summaries[~typed],
     )
     scores = scores_of(familiarity, validation.summaries)
-    own = scores[:, : len(_REASONS)]
+    reasons = {name: reason for name, reason in _REASONS.items() if name != "turned" or turned.any()}
+    own = scores[:, : len(reasons)]
     doubtful, _ = choose_limits(own, validation.sources, shares.doubtful, shares.worst)
     refused, _ = choose_limits(own, validation.sources, shares.refused, shares.worst)
     of_type = None
     if typed is not None and judged is not None:
         (limit,), _ = choose_limits(
-            scores[judged, len(_REASONS) :], validation.sources[judged], shares.not_assessed, shares.worst
+            scores[judged, len(reasons) :], validation.sources[judged], shares.not_assessed, shares.worst
         )
         of_type = TypeScore(not_assessed=float(limit), reason=type_reason)
     found = tuple(
         GateScore(name=name, doubtful=float(low), refused=float(max(low, high)), reason=reason)
-        for (name, reason), low, high in zip(_REASONS.items(), doubtful, refused, strict=True)
+        for (name, reason), low, high in zip(reasons.items(), doubtful, refused, strict=True)
     )
     return familiarity, Gate(scores=found, type=of_type, fitted_on="")
 

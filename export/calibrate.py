@@ -46,7 +46,7 @@ from service.manifest import Conformal, Manifest
 from service.preprocessing import prepare
 from service.types import Float, Grey8
 from training.calibration import probabilities
-from training.commands import run_command
+from training.commands import rate, run_command
 from training.datasets.record import DatasetError
 
 NONE = "none"  # the label of a case without the finding
@@ -295,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("cases", type=Path, metavar="CASES", help="CSV file (file,label[,patient]) or class folders")
     parser.add_argument(
         "--error-rate",
-        type=_rate,
+        type=rate,
         default=0.1,
         metavar="RATE",
         help="share of each class that may be answered wrongly (default: %(default)s)",
@@ -303,13 +303,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamples (default: %(default)s)")
     options = parser.parse_args(arguments)
     return run_command(parser.prog, lambda: _run(options))
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 0.5:
-        raise argparse.ArgumentTypeError("must be above 0, and 0.5 at most")
-    return value
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -328,7 +321,12 @@ def _run(options: argparse.Namespace) -> int:
         if not found.metrics:
             needed = fewest_groups(options.error_rate)
             console.print(f"too few cases to measure the limits: that needs some more than {needed} patients a class")
-        dropped = rewrite(options.bundle, {"conformal": found})
+        changes_made: dict[str, object] = {"conformal": found}
+        pooling = bundle.manifest.series_pooling
+        if pooling is not None and pooling.findings:
+            changes_made["series_pooling"] = pooling.model_copy(update={"findings": {}, "error_rate": None})
+            console.print("limits of series, which were fitted on other data, are gone: those of images decide series")
+        dropped = rewrite(options.bundle, changes_made)
     except TooFewCases as error:
         console.print(f"nothing written: {error}", style="red", markup=False)
         return 1

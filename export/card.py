@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from service.manifest import CodedConcept, Conformal, Described, Estimate, Gate, Invariance, Manifest
+from service.manifest import CodedConcept, Conformal, Described, Estimate, Gate, Invariance, Manifest, SeriesPooling
 from service.segmenter import SegmentationManifest
 from training.markdown import table
 
@@ -40,6 +40,7 @@ def model_card(manifest: Manifest) -> str:
         *_findings(manifest),
         *_gate(manifest.gate),
         *_conformal(manifest.conformal),
+        *_series(manifest.series_pooling),
         "## Explanations",
         table(
             ["method", "exact", "what it is"],
@@ -202,6 +203,29 @@ def _gate(gate: Gate | None) -> Iterable[str]:
         yield _estimates(gate.metrics)
 
 
+def _series(pooling: SeriesPooling | None) -> Iterable[str]:
+    if pooling is None:
+        return
+    yield "## Series"
+    yield (
+        f"The {pooling.strongest} slices that speak the most for a finding are averaged, and the mean is calibrated for "
+        f"series. Fitted on {pooling.groups} patients or blocks: {pooling.fitted_on}."
+    )
+    if pooling.error_rate is not None:
+        yield (
+            "A finding is decided by limits that were fitted on series, so that at most "
+            f"{pooling.error_rate:.0%} of those with it, and of those without, are decided wrongly: "
+            + "; ".join(
+                f"`{name}` present from {both.present_from:.4f}, absent up to {both.absent_to:.4f}"
+                for name, both in pooling.findings.items()
+            )
+            + "."
+        )
+    if pooling.metrics:
+        yield f"Of {pooling.test_groups} others.{_made(pooling)}"
+        yield _estimates(pooling.metrics)
+
+
 def _conformal(limits: Conformal | None) -> Iterable[str]:
     if limits is None:
         return
@@ -229,7 +253,7 @@ def _conformal(limits: Conformal | None) -> Iterable[str]:
         yield _estimates(limits.metrics)
 
 
-def _made(of: Gate | Conformal) -> str:
+def _made(of: Gate | Conformal | SeriesPooling) -> str:
     return f" Measured {of.date[:10]} by `{of.command}`; intervals are 95 %, by groups." if of.command else ""
 
 

@@ -32,10 +32,11 @@ from service.engine import Engine, open_graph
 from service.manifest import Estimate, Manifest, Profile, Reduced, SeriesPooling
 from service.types import Grey8
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.commands import run_command
+from training.commands import rate, run_command
 from training.config import TrainConfig, load_config
 from training.datasets.prepared import prepare_part
 from training.datasets.record import DatasetError
+from training.datasets.sources import in_study
 from training.models.shapley_head import ShapleyHead
 
 CALIBRATION_IMAGES = 128
@@ -90,7 +91,7 @@ def extend(
         refusal = fit_refusal(fused, manifest, config, data, cache, foreign, error_rate=error_rate, command=command)
         manifest = manifest.model_copy(update={"gate": refusal.gate, "conformal": refusal.conformal})
         fused = restore(bundle, head, refusal.familiarity)
-    test = prepare_part(config, data, "test", cache)
+    test = prepare_part(config, data, "test", cache, in_study)
     images: Grey8 = np.ascontiguousarray(test.images[..., None])
     if quality is not None:
         manifest = with_quality(manifest, _figures(quality, "methods", "default"))
@@ -176,19 +177,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quality", type=Path, metavar="FILE", help="what benchmarks.explanation_quality measured")
     parser.add_argument("--pooling", type=Path, metavar="FILE", help="what export.pooling fitted")
     parser.add_argument(
-        "--error-rate", type=_rate, metavar="RATE", help="fit gate and conformal limits anew, these at this error rate"
+        "--error-rate", type=rate, metavar="RATE", help="fit gate and conformal limits anew, these at this error rate"
     )
     parser.add_argument("--foreign", type=Path, metavar="DIR", help="images of other kinds, a folder for each")
     parser.add_argument("--cache", type=Path, metavar="DIR", default=Path("runs/cache"), help="default: %(default)s")
     options = parser.parse_args(arguments)
     return run_command(parser.prog, lambda: _extend(options))
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def _extend(options: argparse.Namespace) -> int:

@@ -1,13 +1,14 @@
 """How far an image is from those that a model knows, from what the model's own trunk makes of it.
 
-The summary of an image is the mean of its feature maps. Three columns are computed from it:
+`training.models.network.summary_of` makes a summary of an image. Up to four columns are computed from it:
 
 1. `distance` knows own images only: the Mahalanobis distance within the directions in which they vary, together with
    the length of what lies outside of these (after ViM: Wang et al., "ViM: Out-of-distribution with virtual-logit
    matching", CVPR 2022). It finds what nobody thought of.
 2. `foreign` is the logit of a regularised logistic regression of own images against foreign ones (outlier exposure:
    Hendrycks et al., ICLR 2019). It is sharper for kinds like those that it has seen.
-3. `type`, where it is asked for, is that of images on which the finding's label can be judged against those on which
+3. `turned`, where there are turned images to fit it on, is the same of own images against turned ones.
+4. `type`, where it is asked for, is that of images on which the finding's label can be judged against those on which
    it cannot.
 
 In each, 0 is the median of the images that it holds for typical, 1 their 95th percentile.
@@ -35,7 +36,7 @@ Array = NDArray[np.float64]
 
 
 class Familiarity(nn.Module):
-    """Summaries float32 `[N, F]` to scores `[N, G]`: `distance`, `foreign`, and `type` where there is one.
+    """Summaries float32 `[N, F]` to scores `[N, G]`: `distance`, `foreign`, and `turned` and `type` where there are.
 
     Args:
         centre: mean of own summaries, `[F]`.
@@ -86,13 +87,14 @@ class Familiarity(nn.Module):
 
 
 def fit_familiarity(
-    own: Float, foreign: Float, typed: Float | None = None, untyped: Float | None = None
+    own: Float, foreign: Float, turned: Float | None = None, typed: Float | None = None, untyped: Float | None = None
 ) -> Familiarity:
     """Fit all scores on summaries of training images.
 
     Args:
         own: of images of the model's kind, float32 `[N, F]`.
         foreign: of other images, `[M, F]`.
+        turned: of own images that were turned, `[T, F]`; None: there is no `turned`.
         typed: of images on which the finding's label can be judged, `[P, F]`; None, as `untyped`: there is no `type`.
         untyped: of images on which it cannot, `[Q, F]`.
 
@@ -115,6 +117,8 @@ def fit_familiarity(
     basis = np.asarray(pca.components_, np.float64).T
     outside = ((near - near @ basis @ basis.T) ** 2).sum(axis=1)
     directions = [_direction(near, apart(foreign))]
+    if turned is not None:
+        directions.append(_direction(near, apart(turned)))
     if typed is not None and untyped is not None:
         directions.append(_direction(apart(typed), apart(untyped)))
     fitted = Familiarity(
@@ -129,7 +133,7 @@ def fit_familiarity(
     )
     middle, high = np.quantile(_run(fitted.raw, own).astype(np.float64), [0.5, _TYPICAL], axis=0)
     if typed is not None:
-        middle[2], high[2] = np.quantile(_run(fitted.raw, typed)[:, 2], [0.5, _TYPICAL])
+        middle[-1], high[-1] = np.quantile(_run(fitted.raw, typed)[:, -1], [0.5, _TYPICAL])
     with torch.no_grad():
         fitted.get_buffer("offset").copy_(torch.from_numpy(middle))
         fitted.get_buffer("gain").copy_(torch.from_numpy(1 / np.maximum(high - middle, 1e-6)))

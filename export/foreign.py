@@ -27,6 +27,7 @@ from training.datasets.record import DatasetError
 
 Random = np.random.Generator
 Maker = Callable[[Grey8, Random], Grey8]
+TURNED = ("upside_down", "sideways")  # kinds that are own images, turned
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 

@@ -38,6 +38,7 @@ from training.commands import run_command
 from training.config import DataConfig
 from training.datasets import read_dataset
 from training.datasets.record import DatasetError, Record
+from training.datasets.sources import in_study
 from training.datasets.split import Split
 
 COMMAND = "python -m export.invariance BUNDLE CONFIG DATA"
@@ -269,7 +270,7 @@ def read_source(config: Path) -> DataConfig:
 
 
 def untouched_records(source: DataConfig, data: Path) -> list[Record]:
-    """Read the test part of a run's dataset.
+    """Read the test part of a run's dataset, of the study's sources where there are others.
 
     Args:
         source: names dataset and split.
@@ -278,7 +279,8 @@ def untouched_records(source: DataConfig, data: Path) -> list[Record]:
     Raises:
         DatasetError: the dataset is not what the configuration says.
     """
-    return Split.load(source.split).select(read_dataset(source.adapter, data, **source.options), "test")
+    records = read_dataset(source.adapter, data, **source.options)
+    return [record for record in Split.load(source.split).select(records, "test") if in_study(record)]
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tqdm import tqdm
 
+from export.conformal import Answered, Limits, fit_findings, judge, rates
 from export.rewrite import rewrite
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_engine
-from service.manifest import Estimate, SeriesPooling
+from service.manifest import Bounds, Estimate, SeriesPooling
 from training.bootstrap import Array
 from training.bootstrap import Estimate as Measured
-from training.commands import run_command
+from training.commands import rate, run_command
 from training.config import TrainConfig, load_config
 from training.datasets import read_dataset
 from training.datasets.prepared import prepare_records
@@ -31,17 +32,16 @@ from training.datasets.record import DatasetError
 from training.datasets.split import Part, Split
 from training.files import write_atomically
 from training.findings import healthy_classes
-from training.measure import inseparable_groups
-from training.pooling import CARRYING, Fit, Samples, by_group, composed, fit, measure, series_probabilities
+from training.measure import independent_groups
+from training.pooling import DEALT, Fit, Samples, fit, measure, series_of, series_probabilities
 from training.provenance import describe_machine
 
 _BATCH = 16
 _PLAIN = Fit(1, 1.0, 0.0, {})
 _MEAN = Fit(1 << 20, 1.0, 0.0, {})
-_PATIENTS = "the images of one group of the split (patient or block)"
-_COMPOSED = (
-    "composed: {slices} slices, of which 1 to {slices} are neighbours from one block of diseased slices (patients "
-    "unknown) and the others healthy slices of mixed sources; healthy series hold healthy slices only"
+_FITTED_ON = (
+    "the images of one weighting of each patient or block of the validation part; where they show a finding, those "
+    f"without are one more series; images of unknown patients without a finding, {DEALT} together"
 )
 
 
@@ -51,7 +51,7 @@ def calibrate(
     data: Path,
     cache: Path,
     *,
-    slices: int,
+    error_rate: float | None,
     resamples: int,
     seed: int,
     threads: int,
@@ -64,21 +64,22 @@ def calibrate(
         config: of the run that it comes from: names dataset and split.
         data: folder of the dataset.
         cache: for prepared images.
-        slices: of each composed series; 0 takes the split's groups as series.
+        error_rate: of the limits of the findings; None: no limits.
         resamples: how many bootstrap resamples the intervals come from.
-        seed: of resamples and composed series.
+        seed: of the resamples.
         threads: of ONNX Runtime, 0 for one each core.
         command: that repeats it.
 
     Raises:
         DatasetError: the dataset is not what the configuration says, or no class of it is healthy.
+        TooFewCases: there are too few groups for the error rate.
     """
     if not config.healthy:
         raise DatasetError("pooling needs a healthy class: series are ranked by what speaks against it")
     engine = open_engine(bundle, threads=threads, device="cpu")
     healthy = healthy_classes(config)
     unhealthy = [number for number in range(len(config.classes)) if number not in healthy]
-    known, test = (_part(engine, config, data, part, cache, slices, seed) for part in ("validation", "test"))
+    known, test = (_part(engine, config, data, part, cache) for part in ("validation", "test"))
     temperature = bundle.manifest.temperature
     found = fit(known[0] / temperature, known[1], unhealthy)
     threshold = bundle.manifest.findings[0].operating_point.threshold
@@ -87,14 +88,17 @@ def calibrate(
         probs = series_probabilities(test[0] / temperature, samples, unhealthy, rule)
         return measure(probs, samples, unhealthy, threshold, resamples=resamples, seed=seed)
 
+    limits, errors = _limits(bundle, config, known, test, unhealthy, found, error_rate) if error_rate else ({}, {})
     pooling = SeriesPooling(
         strongest=found.strongest,
         scale=found.scale,
         offset=found.offset,
-        fitted_on=_COMPOSED.format(slices=slices) if slices else _PATIENTS,
+        error_rate=error_rate,
+        findings=limits,
+        fitted_on=_FITTED_ON,
         groups=_clusters(known[1]),
         test_groups=_clusters(test[1]),
-        metrics={k: Estimate.model_validate(v.model_dump()) for k, v in judge(found, test[1]).items()},
+        metrics={k: Estimate.model_validate(v.model_dump()) for k, v in judge(found, test[1]).items()} | errors,
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -105,28 +109,43 @@ def calibrate(
         "threshold": threshold,
         "series": {"validation": _counts(known[1], config), "test": _counts(test[1], config)},
         "compared": {name: _plain(judge(rule, test[1])) for name, rule in rules.items()},
-        "by_carrying_slices": {
-            str(count): _plain(judge(found, test[1].pick(np.isin(test[1].carrying, [0, count]))))
-            for count in CARRYING
-            if slices
-        },
         "machine": describe_machine(engine.provider).model_dump(),
     }
 
 
-def _part(
-    engine: Engine, config: TrainConfig, data: Path, part: Part, cache: Path, slices: int, seed: int
-) -> tuple[Array, Samples]:
+def _part(engine: Engine, config: TrainConfig, data: Path, part: Part, cache: Path) -> tuple[Array, Samples]:
     """Logits `[N, K]` of the images of a part, and its series."""
     records = Split.load(config.data.split).select(read_dataset(config.data.adapter, data, **config.data.options), part)
     prepared = prepare_records(records, config.classes, config.preprocessing, cache)
     starts = tqdm(range(0, len(prepared), _BATCH), desc=part, unit="batch", leave=False)
     rows = [engine.logits(np.ascontiguousarray(prepared.images[i : i + _BATCH])) for i in starts]
     logits: Array = np.concatenate(rows).astype(np.float64)
-    clusters, healthy = inseparable_groups(records), healthy_classes(config)
-    if slices:
-        return logits, composed(prepared.groups, prepared.labels, clusters, healthy, slices=slices, seed=seed)
-    return logits, by_group(prepared.groups, prepared.labels, clusters, healthy)
+    return logits, series_of(prepared, independent_groups(records), healthy_classes(config))
+
+
+def _limits(
+    bundle: Bundle,
+    config: TrainConfig,
+    known: tuple[Array, Samples],
+    test: tuple[Array, Samples],
+    unhealthy: list[int],
+    rule: Fit,
+    error_rate: float,
+) -> tuple[dict[str, Bounds], dict[str, Estimate]]:
+    """Limits of the findings of series, fitted on the first part, and their error rates on the second."""
+    findings = {finding.name: finding.labels for finding in bundle.manifest.findings}
+
+    def answered(logits: Array, series: Samples) -> Answered:
+        return Answered(
+            series_probabilities(logits / bundle.manifest.temperature, series, unhealthy, rule),
+            series.labels,
+            series.clusters.astype(np.str_),
+            np.array(series.kinds),
+        )
+
+    found = Limits({}, fit_findings(answered(*known), config.classes, findings, error_rate))
+    unseen = answered(*test)
+    return found.findings, rates(unseen, judge(unseen, config.classes, findings, found))
 
 
 def _counts(samples: Samples, config: TrainConfig) -> dict[str, dict[str, int]]:
@@ -161,11 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of the dataset")
     parser.add_argument("out", type=Path, metavar="OUT.json", help="file to write")
     parser.add_argument(
-        "--compose",
-        type=int,
-        metavar="SLICES",
-        default=0,
-        help="compose series of so many slices, for data without series (default: the split's groups are series)",
+        "--error-rate", type=rate, metavar="RATE", help="also fit limits of findings, at this error rate"
     )
     parser.add_argument("--put-in", action="store_true", help="also write it into the bundle's manifest")
     parser.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamples (default: %(default)s)")
@@ -178,13 +193,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     words = ["python -m export.pooling BUNDLE CONFIG DATA OUT.json", f"--bootstrap {options.bootstrap}"]
-    words += [f"--compose {options.compose}"] if options.compose else []
+    words += [f"--error-rate {options.error_rate}"] if options.error_rate else []
     found = calibrate(
         read_bundle(options.bundle),
         load_config(options.config),
         options.data,
         options.cache,
-        slices=options.compose,
+        error_rate=options.error_rate,
         resamples=options.bootstrap,
         seed=options.seed,
         threads=options.threads,

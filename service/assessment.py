@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from service.manifest import Conformal, Finding, Kind, Manifest
+from service.manifest import Bounds, Conformal, Finding, Kind, Manifest
 from service.types import Assessable, Decision, Float, Frame, Grey8, Item
 
 Sign = Literal["modality", "content", "colour"]
@@ -122,20 +122,20 @@ def said(assessable: Assessable, reasons: Sequence[str]) -> list[str]:
     return [f"{_WORDS[assessable]}: {reason}" for reason in reasons]
 
 
-def decide(finding: Finding, probability: float, assessable: Assessable, conformal: Conformal | None) -> Decision:
-    """Decide whether a finding is present: by the conformal limits, or by its operating point where there are none.
+def decide(finding: Finding, probability: float, assessable: Assessable, limits: Mapping[str, Bounds]) -> Decision:
+    """Decide whether a finding is present: by its conformal limits, or by its operating point where there are none.
 
     Args:
         finding: of the manifest.
         probability: calibrated, 0..1.
         assessable: whether anything can be said.
-        conformal: of the manifest.
+        limits: by finding; empty where there are none.
     """
     if assessable == "no":
         return "not assessed"
-    if conformal is None:
+    if not limits:
         return "present" if probability >= finding.operating_point.threshold else "absent"
-    bounds = conformal.findings[finding.name]
+    bounds = limits[finding.name]
     present, absent = probability >= bounds.present_from, probability <= bounds.absent_to
     if present == absent:
         return "not decided"

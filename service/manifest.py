@@ -147,17 +147,30 @@ class Provenance(Strict):
     epochs: int
 
 
+class Bounds(Strict):
+    """A finding may be absent up to the probability `absent_to`, and present from the probability `present_from` on.
+
+    Where exactly one of the two holds, that is the decision; otherwise it is not decided.
+    """
+
+    absent_to: float = Field(ge=0, le=1)
+    present_from: float = Field(ge=0, le=1)
+
+
 class SeriesPooling(Strict):
     """How slices become the answer for their series (the formula is in `service.series.pooling`), and how good it was.
 
-    `strongest` slices are averaged; `scale` and `offset` (logits) calibrate the mean. `fitted_on` says what a series
-    was; `groups` counts the patients or blocks that scale and offset were fitted on. `metrics` were measured on
+    `strongest` slices are averaged; `scale` and `offset` (logits) calibrate the mean. `findings` are limits of the
+    calibrated probabilities, as those of `Conformal` are for images, at `error_rate`. `fitted_on` says what a series
+    was; `groups` counts the patients or blocks that all of these were fitted on. `metrics` were measured on
     `test_groups` others of the test part by `command`.
     """
 
     strongest: int = Field(ge=1)
     scale: float = Field(gt=0)
     offset: float
+    error_rate: float | None = Field(default=None, gt=0, lt=1)
+    findings: dict[str, Bounds] = Field(default_factory=dict[str, Bounds])
     fitted_on: str
     groups: int = Field(ge=0)
     test_groups: int = Field(default=0, ge=0)
@@ -215,16 +228,6 @@ class Gate(Strict):
     metrics: dict[str, Estimate] = Field(default_factory=dict)
     command: str = ""
     date: str = ""
-
-
-class Bounds(Strict):
-    """A finding may be absent up to the probability `absent_to`, and present from the probability `present_from` on.
-
-    Where exactly one of the two holds, that is the decision; otherwise it is not decided.
-    """
-
-    absent_to: float = Field(ge=0, le=1)
-    present_from: float = Field(ge=0, le=1)
 
 
 class Conformal(Strict):
@@ -328,13 +331,30 @@ class Manifest(Described):
                 raise ValueError(f"findings: {finding.name} names labels that do not exist: {sorted(strangers)}")
         if len(set(self.gate_columns)) != len(self.gate_columns):
             raise ValueError("gate: names of scores repeat")
-        if self.conformal is not None and set(self.conformal.labels) != set(names):
-            raise ValueError("conformal: its labels are not those of the model")
-        if self.conformal is not None and set(self.conformal.findings) != {finding.name for finding in self.findings}:
-            raise ValueError("conformal: its findings are not those of the model")
         if self.default_explanation not in {explanation.method for explanation in self.explanations}:
             raise ValueError("default_explanation: not among the explanations")
         return self
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> Self:
+        if self.conformal is not None and set(self.conformal.labels) != set(self.class_names):
+            raise ValueError("conformal: its labels are not those of the model")
+        found = {finding.name for finding in self.findings}
+        for field, limits in {"conformal": self.image_limits, "series_pooling": self.series_limits}.items():
+            if limits and set(limits) != found:
+                raise ValueError(f"{field}: its findings are not those of the model")
+        return self
+
+    @property
+    def image_limits(self) -> dict[str, Bounds]:
+        """Limits by which findings of an image are decided, by name; empty where operating points decide."""
+        return self.conformal.findings if self.conformal else {}
+
+    @property
+    def series_limits(self) -> dict[str, Bounds]:
+        """The same of a series: those that were fitted on series or, where there are none, those of images."""
+        own = self.series_pooling.findings if self.series_pooling else {}
+        return own or self.image_limits
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def predict(logits: Float, manifest: Manifest, assessable: Assessable = "yes") -
     scaled = np.exp(scaled - scaled.max())
     probabilities = dict(zip(manifest.class_names, (scaled / scaled.sum()).tolist(), strict=True))
     findings = tuple(
-        FindingResult(finding.name, probability, decide(finding, probability, assessable, manifest.conformal))
+        FindingResult(finding.name, probability, decide(finding, probability, assessable, manifest.image_limits))
         for finding in manifest.findings
         for probability in [min(1.0, sum(probabilities[name] for name in finding.labels))]
     )

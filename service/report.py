@@ -158,9 +158,9 @@ def _probabilities(pdf: FPDF, case: ReportedCase) -> None:
 
 
 def _limits(finding: Finding, manifest: Manifest) -> str:
-    if manifest.conformal is None:
+    bounds = manifest.image_limits.get(finding.name)
+    if bounds is None:
         return f"operating point {finding.operating_point.threshold:.1%}: {finding.operating_point.chosen_by}"
-    bounds = manifest.conformal.findings[finding.name]
     return f"present from {bounds.present_from:.1%}, absent to {bounds.absent_to:.1%}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from json import JSONDecodeError
 from tomllib import TOMLDecodeError
@@ -19,6 +20,18 @@ from training.datasets.record import DatasetError
 def run_command(prog: str, run: Callable[[], int]) -> int:
     """Run a command, as `service.commands.run_command` does."""
     return run_service_command(prog, run, reason_of, "stopped; what was finished is kept")
+
+
+def rate(text: str) -> float:
+    """Read an error rate from the command line.
+
+    Raises:
+        ArgumentTypeError: it is not above 0, or above 0.5.
+    """
+    value = float(text)
+    if not 0 < value <= 0.5:
+        raise ArgumentTypeError("must be above 0, and 0.5 at most")
+    return value
 
 
 def reason_of(error: Exception) -> str | None:

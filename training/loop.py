@@ -237,7 +237,7 @@ def _scores(logits: Tensor, labels: NDArray[np.int64], classes: int) -> dict[str
 
 def _parameter_groups(student: Student, config: TrainConfig) -> list[dict[str, Any]]:
     """Weights decay; biases and normalisation do not. The trunk learns more slowly than what is new."""
-    new = ("network.neck.", "network.head.", "log_scale", "offset")
+    new = ("network.neck.", "network.head.", "log_factor")
     groups: list[dict[str, Any]] = []
     for rate, fresh in ((config.learning_rate, False), (config.learning_rate * config.head_rate, True)):
         named = [p for name, p in student.named_parameters() if name.startswith(new) == fresh]

@@ -15,6 +15,7 @@ from training.models.network import Network
 _INSIDE, _OUTSIDE = 0.25, 0.02  # share of a cell inside the lesion from which, and up to which, its answer is known
 _INSIDE_WEIGHT = 6.0  # lesions are small: of a cell inside, against one outside
 _SMOOTHING = 0.01
+_LEAST = 1e-4  # of a class activation map, before its logarithm
 
 
 @dataclass
@@ -39,8 +40,9 @@ class Batch:
 class Student(nn.Module):
     """A network with what only training needs; its forward pass gives the losses, each a scalar.
 
-    The evidence of a cell is a logit after `scale` and `offset`, which are learned: a map's mean is the image's logit,
-    so that the cells of a small lesion must hold large values.
+    A cell's class activation map is, up to a factor that is learned, the odds that the cell lies inside a lesion. Odds
+    far from a lesion are small in ratio, not only in difference, so that many of them do not outweigh, in the mean that
+    decides, the few cells of a small lesion.
     """
 
     healthy: Tensor
@@ -50,8 +52,7 @@ class Student(nn.Module):
         self.network = network
         self.weights = config.losses
         self.register_buffer("healthy", torch.tensor([name in config.healthy for name in config.classes]))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(0.05)))
-        self.offset = nn.Parameter(torch.tensor(-4.0))
+        self.log_factor = nn.Parameter(torch.tensor(math.log(0.05)))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted losses by name."""
@@ -64,17 +65,16 @@ class Student(nn.Module):
         known = batch.typed & finding
         own = _within_findings(batch.labels, self.healthy)
         losses["label"] = weights.label * label_loss(logits[:, ~self.healthy], own, known)
-        cells = maps[:, ~self.healthy] * self.log_scale.exp()
+        evidenced = maps[:, ~self.healthy].clamp(min=_LEAST).log() + self.log_factor
+        cells = torch.logsumexp(evidenced, dim=1)
         inside, sure = covered_cells(batch.masks, (maps.shape[-2], maps.shape[-1]))
-        losses["cells"] = weights.cells * cell_loss(
-            torch.logsumexp(cells, dim=1) + self.offset, inside, sure & batch.outlined[:, None, None]
-        )
+        losses["cells"] = weights.cells * cell_loss(cells, inside, sure & batch.outlined[:, None, None])
         losses["cell_label"] = weights.cell_label * cell_label_loss(
-            cells, own, inside & (known & batch.outlined)[:, None, None]
+            evidenced, own, inside & (known & batch.outlined)[:, None, None]
         )
         drawn = batch.outlined & finding
         share = functional.adaptive_avg_pool2d(batch.masks, (maps.shape[-2], maps.shape[-1]))[:, 0] / 255
-        losses["overlap"] = weights.overlap * overlap_loss(torch.logsumexp(cells, dim=1) + self.offset, share, drawn)
+        losses["overlap"] = weights.overlap * overlap_loss(cells, share, drawn)
         outside = ~inside | ~finding[:, None, None]
         outside = outside & (batch.outlined | ~finding)[:, None, None]
         positive = functional.relu(maps[:, ~self.healthy]) * outside[:, None]

@@ -22,7 +22,7 @@ from training.datasets import read_dataset
 from training.datasets.duplicates import clusters, near_pairs, perceptual_hashes
 from training.datasets.prepared import Prepared, prepare_records
 from training.datasets.record import DatasetError, Record
-from training.datasets.sources import STUDY
+from training.datasets.sources import in_study
 from training.datasets.split import Part, Split
 from training.findings import finding_called, finding_score, findings, healthy_classes
 from training.inference import make_runner
@@ -204,11 +204,6 @@ def evaluate_network(
     return Evaluation(report, data, groups, probs, beside)
 
 
-def in_study(record: Record) -> bool:
-    """Whether the study's figures count a record: it is of one of the study's sources, or of no known one."""
-    return record.source is None or record.source in STUDY
-
-
 def across_sources(
     measured: Measured,
     records: Mapping[Part, Sequence[Record]],
@@ -247,7 +242,8 @@ def across_sources(
             )
         joined[name] = data, Answers(outputs.logits / temperature, outputs.cam, healthy)
     known, answers = joined["validation"]
-    rule = large_lesion_rule(answers.scores, lesion_shares(known))
+    kinds = [f"{source}/{weighting}" for source, weighting in zip(known.sources, known.weightings, strict=True)]
+    rule = large_lesion_rule(answers.scores, lesion_shares(known), kinds)
     others = other_groups([record for record in records[part] if not in_study(record)])
     numbers = np.concatenate([groups, others + int(groups.max()) + 1])
     return AllSources(joined[part][0], numbers, joined[part][1]), rule
@@ -265,6 +261,17 @@ def operating_point(
         chosen_by=rule.chosen_by,
         measured=binary(~np.isin(labels, healthy), called, drawn),
     )
+
+
+def independent_groups(records: Sequence[Record]) -> NDArray[np.int64]:
+    """Group number of each record, `[N]`: those of the study as `inseparable_groups` says, others as `other_groups`."""
+    study = np.array([in_study(record) for record in records], np.bool_)
+    numbers = np.zeros(len(records), np.int64)
+    for chosen, number in ((study, inseparable_groups), (~study, other_groups)):
+        if chosen.any():
+            rows = np.flatnonzero(chosen)
+            numbers[rows] = number([records[row] for row in rows]) + numbers.max() + 1
+    return numbers
 
 
 def other_groups(records: Sequence[Record]) -> NDArray[np.int64]:

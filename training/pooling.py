@@ -1,8 +1,8 @@
 """From slices to series: how many slices to pool and how to calibrate them, fitted and measured by groups.
 
-`service.series.pooling` has the formula. A series is a patient's images, or, where the data hold no series, one
-composed of slices: `composed` says how. Every patient, block or healthy series counts once, however
-many series it gave.
+`service.series.pooling` has the formula. A series is what a patient's images of one weighting are; where
+some of them show a finding, the others are one more series, without. Every patient or block counts once, however many
+series it gave.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, logsumexp, softmax
 
 from service.series.pooling import calibrated, strongest
 from training.bootstrap import Array, Estimate, Resamples, draw, estimate
+from training.datasets.prepared import Prepared
 from training.datasets.record import DatasetError
 from training.metrics import auroc
 
 CANDIDATES = (1, 2, 3, 5, 8)
-CARRYING = (1, 2, 5, 10, 20)  # slices of a composed series that show the finding
+LEAST = 5  # images without a finding that are a series
+DEALT = 20  # images to a series where nobody knows whose they are
 FOLDS = 5
 BINS = 10
 _SPREAD = (1.0, 2.0)  # of the normal priors on log(scale) and offset: identity, unless the series say otherwise
@@ -35,13 +37,15 @@ class Samples:
         rows: numbers of the images of each series.
         labels: int64 `[N]`, of the series.
         clusters: int64 `[N]`; series of one cluster are not independent.
-        carrying: int64 `[N]`, how many images show what the series is labelled with; 0 for healthy ones.
+        typed: bool `[N]`: which class it is is known; otherwise only whether the class is a healthy one.
+        kinds: where each series comes from, `[N]`.
     """
 
     rows: tuple[NDArray[np.int64], ...]
     labels: NDArray[np.int64]
     clusters: NDArray[np.int64]
-    carrying: NDArray[np.int64]
+    typed: NDArray[np.bool_]
+    kinds: tuple[str, ...]
 
     @property
     def weights(self) -> Array:
@@ -52,7 +56,8 @@ class Samples:
     def pick(self, chosen: NDArray[np.bool_]) -> Samples:
         """Some of the series."""
         rows = tuple(self.rows[place] for place in np.flatnonzero(chosen))
-        return Samples(rows, self.labels[chosen], self.clusters[chosen], self.carrying[chosen])
+        kinds = tuple(self.kinds[place] for place in np.flatnonzero(chosen))
+        return Samples(rows, self.labels[chosen], self.clusters[chosen], self.typed[chosen], kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,51 +70,42 @@ class Fit:
     losses: dict[int, float]
 
 
-def by_group(
-    groups: Sequence[str], labels: NDArray[np.int64], clusters: NDArray[np.int64], healthy: NDArray[np.int64]
-) -> Samples:
-    """One series of each group; it is labelled with the most frequent label that is not healthy, if it has any."""
-    names = np.asarray(groups)
-    rows = tuple(np.flatnonzero(names == name) for name in dict.fromkeys(groups))
-    found: list[tuple[int, int]] = []
-    for members in rows:
-        ill = labels[members][~np.isin(labels[members], healthy)]
-        label = int(np.bincount(ill if len(ill) else labels[members]).argmax())
-        found.append((label, int((ill == label).sum())))
-    table = np.array(found, np.int64).reshape(-1, 2)
-    return Samples(rows, table[:, 0], np.array([clusters[members[0]] for members in rows], np.int64), table[:, 1])
+def series_of(data: Prepared, clusters: NDArray[np.int64], healthy: NDArray[np.int64]) -> Samples:
+    """Put images together to series: those of one source, group (patient or block) and weighting.
 
+    A series is labelled with the most frequent label that is not healthy, if it has any. Of one with a finding the
+    images without, if there are `LEAST` of them, are a series as well: what the same scanner shows of a head in which
+    there is nothing to find. Images without a finding that are groups of their own, because their patient is not known,
+    are dealt out to series of `DEALT`, those of one cluster next to each other.
 
-def composed(
-    groups: Sequence[str],
-    labels: NDArray[np.int64],
-    clusters: NDArray[np.int64],
-    healthy: NDArray[np.int64],
-    *,
-    slices: int,
-    seed: int,
-) -> Samples:
-    """Series of `slices` images each, for data whose groups hold diseased images only or healthy ones only.
-
-    Healthy images are dealt out once, near copies next to each other. Of every other group come series in which 1, 2,
-    5, 10 or all images (`CARRYING`, no more than the group has) are neighbours from it and the rest healthy.
+    Args:
+        data: images.
+        clusters: int64 `[M]`, groups of theirs that are not independent.
+        healthy: numbers of the healthy labels.
     """
-    random = np.random.default_rng(seed)
-    well = np.flatnonzero(np.isin(labels, healthy))
-    place = random.permutation(int(clusters.max()) + 1)[clusters[well]]
-    well = well[np.argsort(place, kind="stable")]
-    rows = [well[start : start + slices] for start in range(0, len(well) - slices + 1, slices)]
-    facts = [(int(labels[members[0]]), -1 - number, 0) for number, members in enumerate(rows)]
-    names = np.asarray(groups)
-    for name in dict.fromkeys(names[~np.isin(labels, healthy)].tolist()):
-        members = np.flatnonzero(names == name)
-        for carrying in sorted({min(count, len(members), slices) for count in CARRYING}):
-            start = int(random.integers(0, len(members) - carrying + 1))
-            filler = random.choice(well, slices - carrying, replace=False)
-            rows.append(np.concatenate([members[start : start + carrying], filler]))
-            facts.append((int(labels[members[0]]), int(clusters[members[0]]), carrying))
-    table = np.array(facts, np.int64).reshape(-1, 3)
-    return Samples(tuple(rows), table[:, 0], table[:, 1], table[:, 2])
+    well = np.isin(data.labels, healthy)
+    alone = well & np.array([group == name for group, name in zip(data.groups, data.ids, strict=True)], np.bool_)
+    members: dict[tuple[str, str, str], list[int]] = {}
+    dealt: dict[str, int] = {}
+    for row in np.argsort(clusters, kind="stable").tolist():
+        source, group = data.sources[row], data.groups[row]
+        if alone[row]:
+            dealt[source] = dealt.get(source, -1) + 1
+            group = f"dealt {dealt[source] // DEALT}"
+        members.setdefault((source, group, "" if alone[row] else data.weightings[row]), []).append(row)
+    rows: list[NDArray[np.int64]] = []
+    for one in (np.array(each, np.int64) for each in members.values()):
+        rows.append(one)
+        if not well[one].all() and well[one].sum() >= LEAST:
+            rows.append(one[well[one]])
+    shown = [one[~well[one]] if not well[one].all() else one for one in rows]
+    return Samples(
+        tuple(rows),
+        np.array([np.bincount(data.labels[one]).argmax() for one in shown], np.int64),
+        np.array([clusters[one[0]] for one in rows], np.int64),
+        np.array([data.typed[one].all() for one in shown], np.bool_),
+        tuple(f"{data.sources[one[0]]} {data.weightings[one[0]]}".strip() or "own" for one in rows),
+    )
 
 
 def fit(scaled: Array, samples: Samples, unhealthy: Sequence[int]) -> Fit:
@@ -135,7 +131,7 @@ def fit(scaled: Array, samples: Samples, unhealthy: Sequence[int]) -> Fit:
     by_cluster = losses @ np.eye(int(cluster.max()) + 1)[cluster]
     best = CANDIDATES[_smallest(by_cluster)]
     pooled = pool_rows(scaled, samples, unhealthy, best)
-    scale, offset = _calibration(pooled, samples.weights, samples.labels, unhealthy)
+    scale, offset = _calibration(pooled, samples, unhealthy)
     means = by_cluster.mean(axis=1).tolist()
     return Fit(best, scale, offset, dict(zip(CANDIDATES, means, strict=True)))
 
@@ -158,7 +154,8 @@ def measure(
     """How good pooled probabilities are; every cluster counts once, intervals are of the cluster bootstrap.
 
     `auroc`, `brier` (0..1), `ece` (10 bins) and `excess` (mean probability minus share of the diseased) are of any
-    finding against none; `sensitivity` and `specificity` at `threshold`; `accuracy` is of the most probable class.
+    finding against none; `sensitivity` and `specificity` at `threshold`; `accuracy` is of the most probable class, of
+    series whose class is known.
     """
     drawn = draw(samples.clusters, samples.labels, resamples, seed)
     weights, present = samples.weights, np.isin(samples.labels, list(unhealthy))
@@ -166,7 +163,7 @@ def measure(
     called, right = score >= threshold, probs.argmax(axis=1) == samples.labels
     found = {
         "auroc": auroc(present, score, drawn),
-        "accuracy": drawn.ratio(weights * right, weights),
+        "accuracy": drawn.ratio(weights * (right & samples.typed), weights * samples.typed),
         "sensitivity": drawn.ratio(weights * (called & present), weights * present),
         "specificity": drawn.ratio(weights * (~called & ~present), weights * ~present),
         "brier": drawn.ratio(weights * (score - present) ** 2, weights),
@@ -191,8 +188,7 @@ def _held_out(pooled: Array, samples: Samples, unhealthy: Sequence[int], fold: N
     for number in range(FOLDS):
         inside = fold == number
         known, held = samples.pick(~inside), samples.pick(inside)
-        found = _calibration(pooled[~inside], known.weights, known.labels, unhealthy)
-        losses[inside] = _losses(pooled[inside], held.weights, held.labels, unhealthy, *found)
+        losses[inside] = _losses(pooled[inside], held, unhealthy, *_calibration(pooled[~inside], known, unhealthy))
     return losses
 
 
@@ -206,27 +202,24 @@ def _smallest(losses: Array) -> int:
     return int(np.argmax(excess.mean(axis=1) <= error))
 
 
-def _calibration(
-    pooled: Array, weights: Array, labels: NDArray[np.int64], unhealthy: Sequence[int]
-) -> tuple[float, float]:
+def _calibration(pooled: Array, samples: Samples, unhealthy: Sequence[int]) -> tuple[float, float]:
     """Scale and offset of largest posterior probability."""
 
     def loss(values: Array) -> float:
         penalty = sum((value / spread) ** 2 / 2 for value, spread in zip(values, _SPREAD, strict=True))
-        return float(
-            _losses(pooled, weights, labels, unhealthy, float(np.exp(values[0])), float(values[1])).sum() + penalty
-        )
+        return float(_losses(pooled, samples, unhealthy, float(np.exp(values[0])), float(values[1])).sum() + penalty)
 
     found = minimize(loss, np.zeros(2))
     return float(np.exp(found.x[0])), float(found.x[1])
 
 
-def _losses(
-    pooled: Array, weights: Array, labels: NDArray[np.int64], unhealthy: Sequence[int], scale: float, offset: float
-) -> Array:
-    """Weighted cross-entropy of each series, nats: `[N]`."""
+def _losses(pooled: Array, samples: Samples, unhealthy: Sequence[int], scale: float, offset: float) -> Array:
+    """Weighted cross-entropy of each series, nats: `[N]`; of untyped ones of "any finding" against "none"."""
     logs = log_softmax(calibrated(pooled, unhealthy, scale, offset), axis=1)
-    return -weights * logs[np.arange(len(logs)), labels]
+    of_label = logs[np.arange(len(logs)), samples.labels]
+    of_finding = logsumexp(logs[:, list(unhealthy)], axis=1)
+    any_finding = ~samples.typed & np.isin(samples.labels, list(unhealthy))
+    return -samples.weights * np.where(any_finding, of_finding, of_label)
 
 
 def _calibration_error(score: Array, present: NDArray[np.bool_], weights: Array, drawn: Resamples) -> Estimate | None:

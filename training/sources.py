@@ -72,25 +72,34 @@ def lesion_shares(data: Prepared) -> Array:
     return np.where(data.has_mask, np.array(shares, np.float64), np.nan)
 
 
-def large_lesion_rule(known: Array, shares: Array) -> CallRule | None:
+def large_lesion_rule(known: Array, shares: Array, kinds: Sequence[str]) -> CallRule | None:
     """Choose the highest threshold that finds 90 % of the large lesions of the validation part.
 
-    It lies halfway between the lowest score that is still called and the next below it.
+    Each kind counts alike, however many images it has. The threshold lies halfway between the lowest score that is
+    still called and the next below it.
 
     Args:
         known: scores of its images.
         shares: their lesions' shares of the input, NaN where there is none.
+        kinds: source and sequence of each, say.
 
     Returns:
         None where there is no large lesion.
     """
-    large = np.sort(known[shares > LARGE])
+    large = np.flatnonzero(shares > LARGE)
     if not len(large):
         return None
-    lowest = float(large[int((1 - SENSITIVITY) * len(large) + 1e-9)])  # the lowest score that is still called
+    _, kind, sizes = np.unique(np.asarray(kinds)[large], return_inverse=True, return_counts=True)
+    order = np.argsort(known[large], kind="stable")
+    missed = np.cumsum(1 / (len(sizes) * sizes[kind[order]]))  # with a threshold above each
+    found = np.flatnonzero(missed > 1 - SENSITIVITY + 1e-9)
+    lowest = float(known[large][order[found[0]]])  # the lowest score that is still called
     below = known[known < lowest]
     threshold = (lowest + float(below.max())) / 2 if len(below) else lowest - 1
-    why = f"sensitivity of {SENSITIVITY} for lesions over {LARGE:.0%} of the input, all sources of the validation part"
+    why = (
+        f"sensitivity of {SENSITIVITY} for lesions over {LARGE:.0%} of the input on the validation part, every source "
+        "and sequence alike"
+    )
     return CallRule(name=LARGE_LESIONS, threshold=float(expit(threshold)), chosen_by=why)
 
 

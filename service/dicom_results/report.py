@@ -93,9 +93,9 @@ def _finding_group(making: Making, one: SeriesFinding, finding: Finding) -> Meas
 
 
 def _limits(finding: Finding, manifest: Manifest) -> str:
-    if manifest.conformal is None:
+    bounds = manifest.series_limits.get(finding.name)
+    if bounds is None:
         return f"present from {finding.operating_point.threshold:.6g}"
-    bounds = manifest.conformal.findings[finding.name]
     return f"present from {bounds.present_from:.6g}, absent to {bounds.absent_to:.6g}"
 
 

@@ -2,7 +2,8 @@
 
 A finding fills few slices of a series, so the slices are not averaged all: those that speak the most against "healthy"
 are, `strongest` of them, and the mean of their calibrated logits is calibrated once more for series (Platt scaling,
-fitted by `python -m export.pooling` on patients or blocks that training did not see):
+fitted by `python -m export.pooling` on patients or blocks that training did not see). Limits that were fitted on series
+decide, where there are any, and those of images otherwise:
 
     evidence[s] = log of the odds of any label that is not healthy
     pooled      = scale * mean over the strongest slices of (logits / temperature)  +  offset for labels not healthy
@@ -27,7 +28,7 @@ from service.types import Assessable, Decision, Float
 
 Array = NDArray[np.float64]
 NOT_CALIBRATED = "the model was not calibrated for series: the answer is that of the strongest slice"
-LIMITS_OF_IMAGES = "the limits of decisions were fitted on single images: their error rate for a series is not known"
+LIMITS_OF_IMAGES = "the limits of {what} were fitted on single images: their error rate for a series is not known"
 _PLAIN = SeriesPooling(strongest=1, scale=1, offset=0, fitted_on="", groups=0)
 
 
@@ -103,7 +104,8 @@ def _assessment(resting_on: Sequence[Assessment]) -> Assessment:
 def _notes(manifest: Manifest, assessments: Sequence[Assessment], counted: int) -> tuple[str, ...]:
     notes = [] if manifest.series_pooling else [NOT_CALIBRATED]
     if manifest.conformal:
-        notes.append(LIMITS_OF_IMAGES)
+        own = manifest.series_pooling is not None and manifest.series_pooling.findings
+        notes.append(LIMITS_OF_IMAGES.format(what="the prediction set" if own else "decisions"))
     if 0 < counted < len(assessments):
         left = [one for one in assessments if one.assessable == "no"]
         reasons = dict.fromkeys(reason for one in left for reason in one.reasons)
@@ -172,7 +174,7 @@ def _findings(
 def _decision(
     finding: Finding, probability: float, pooled: dict[str, float], manifest: Manifest, assessable: Assessable
 ) -> Decision:
-    decision = decide(finding, probability, assessable, manifest.conformal)
+    decision = decide(finding, probability, assessable, manifest.series_limits)
     likelier = "present" if max(pooled, key=pooled.__getitem__) in finding.labels else "absent"
     return "not decided" if decision in ("present", "absent") and decision != likelier else decision
 

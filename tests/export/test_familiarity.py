@@ -24,7 +24,9 @@ def summaries(random: np.random.Generator, count: int, shift: float = 0.0) -> np
 def fitted() -> Familiarity:
     random = np.random.default_rng(1)
     own = summaries(random, 400)
-    return fit_familiarity(own, summaries(random, 200, 1.5), own[:200], own[200:] + np.float32(0.4))
+    turned = summaries(random, 200)
+    turned[:, 20:24] -= 2
+    return fit_familiarity(own, summaries(random, 200, 1.5), turned, own[:200], own[200:] + np.float32(0.4))
 
 
 def test_typical_images_score_0_and_the_farthest_twentieth_1(fitted):
@@ -32,7 +34,7 @@ def test_typical_images_score_0_and_the_farthest_twentieth_1(fitted):
     scores = scores_of(fitted, summaries(random, 400))
     assert np.median(scores[:, :2], axis=0) == pytest.approx(0, abs=1e-4)
     assert np.quantile(scores[:, :2], 0.95, axis=0) == pytest.approx(1, abs=1e-3)
-    typed = scores_of(fitted, summaries(np.random.default_rng(1), 400)[:200])[:, 2]
+    typed = scores_of(fitted, summaries(np.random.default_rng(1), 400)[:200])[:, 3]
     assert np.median(typed) == pytest.approx(0, abs=1e-4)
 
 
@@ -45,7 +47,10 @@ def test_each_score_finds_what_it_is_for(fitted):
     found, new = (scores_of(fitted, images) >= at for images in (foreign, elsewhere))
     assert found[:, 1].mean() > 0.95
     assert new[:, 0].mean() > 0.95
-    assert (scores_of(fitted, own + np.float32(0.4))[:, 2] >= at[2]).mean() > 0.5
+    assert (scores_of(fitted, own + np.float32(0.4))[:, 3] >= at[3]).mean() > 0.5
+    turned = own.copy()
+    turned[:, 20:24] -= 2
+    assert (scores_of(fitted, turned)[:, 2] >= at[2]).mean() > 0.9
 
 
 def test_onnx_computes_the_same_and_half_precision_stores_it_exactly(fitted):
@@ -54,7 +59,7 @@ def test_onnx_computes_the_same_and_half_precision_stores_it_exactly(fitted):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (found,) = session.run(["gate"], {"summary": images})
     np.testing.assert_allclose(found, scores_of(fitted, images), rtol=1e-4, atol=1e-4)
-    assert found.shape == (7, 3) and found.dtype == np.float32
+    assert found.shape == (7, 4) and found.dtype == np.float32
     for name, values in fitted.state_dict().items():
         if values.ndim > 1:
             assert torch.equal(values, values.half().float()), name
@@ -87,7 +92,7 @@ def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(ValueError, match="40 own and 0 foreign"):
         fit_familiarity(own, none)
     with pytest.raises(ValueError, match="a type score needs both"):
-        fit_familiarity(own, own, own)
+        fit_familiarity(own, own, typed=own)
 
 
 def test_limits_share_the_images_that_may_be_lost():
@@ -135,7 +140,9 @@ def test_a_gate_loses_few_own_images_and_finds_kinds_that_it_was_not_fitted_on()
 
     def others(count: int) -> Others:
         up, down = summaries(random, count, 1.5), summaries(random, count, -1.5)
-        return Others(np.concatenate([up, down]), np.repeat(["up", "down"], count))
+        turned = summaries(random, count)
+        turned[:, 20:24] -= 3
+        return Others(np.concatenate([up, down, turned]), np.repeat(["up", "down", "upside_down"], count))
 
     familiarity, gate = fit_gate(
         own_images(8, 600),
@@ -148,16 +155,18 @@ def test_a_gate_loses_few_own_images_and_finds_kinds_that_it_was_not_fitted_on()
         shares=Shares(doubtful=0.05, refused=0.01),
         resamples=50,
     )
-    assert [score.name for score in gate.scores] == ["distance", "foreign"]
+    assert [score.name for score in gate.scores] == ["distance", "foreign", "turned"]
     assert all(score.doubtful <= score.refused for score in gate.scores)
-    assert familiarity(torch.zeros(1, WIDTH)).shape == (1, 3)
+    assert familiarity(torch.zeros(1, WIDTH)).shape == (1, 4)
     found = {name: value.value for name, value in gate.metrics.items()}
     assert set(found) == {
         *("own", "own_refused", "own/one", "own/two", "foreign/up", "foreign/down", "unfitted/up", "unfitted/down"),
+        *("foreign/upside_down", "unfitted/upside_down"),
         *("not_assessed/judged", "not_assessed/not_judged"),
     }
     assert 0.01 < found["own"] < 0.09 and found["own_refused"] < found["own"]
     assert min(found["foreign/up"], found["foreign/down"], found["unfitted/up"], found["unfitted/down"]) > 0.9
+    assert found["foreign/upside_down"] > 0.9
     assert found["not_assessed/judged"] < 0.12 and found["not_assessed/not_judged"] > 0.9
 
 

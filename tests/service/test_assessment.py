@@ -109,23 +109,23 @@ def test_another_modality_is_not_assessable(modality):
 )
 def test_the_limits_decide_where_exactly_one_of_them_holds(probability, expected):
     (finding,) = GATED.findings
-    assert decide(finding, probability, "yes", GATED.conformal) == expected
-    assert decide(finding, probability, "doubtful", GATED.conformal) == expected
-    assert decide(finding, probability, "no", GATED.conformal) == "not assessed"
+    assert decide(finding, probability, "yes", GATED.conformal.findings) == expected
+    assert decide(finding, probability, "doubtful", GATED.conformal.findings) == expected
+    assert decide(finding, probability, "no", GATED.conformal.findings) == "not assessed"
 
 
 def test_limits_that_overlap_decide_nothing_between_them():
     (finding,) = GATED.findings
     bounds = {"light": {"absent_to": 0.7, "present_from": 0.4}}
     conformal = GATED.conformal.model_validate(CONFORMAL | {"findings": bounds})
-    found = [decide(finding, p, "yes", conformal) for p in (0.3, 0.5, 0.8)]
+    found = [decide(finding, p, "yes", conformal.findings) for p in (0.3, 0.5, 0.8)]
     assert found == ["absent", "not decided", "present"]
 
 
 def test_without_limits_the_operating_point_decides():
     (finding,) = PLAIN.findings
-    assert [decide(finding, p, "yes", None) for p in (0.49, 0.5)] == ["absent", "present"]
-    assert decide(finding, 0.9, "no", None) == "not assessed"
+    assert [decide(finding, p, "yes", {}) for p in (0.49, 0.5)] == ["absent", "present"]
+    assert decide(finding, 0.9, "no", {}) == "not assessed"
 
 
 def test_the_prediction_set_holds_the_labels_that_reach_their_limit():

@@ -22,7 +22,7 @@ def test_maps_and_logits_belong_together(name):
     assert [f.shape[1] for f in features] == list(network.widths)
     assert evidence.min() >= 0
     assert evidence.shape[-2:] == (12, 12)
-    assert summary_of(features).shape == (2, sum(network.widths[-2:]))
+    assert summary_of(features).shape == (2, sum(network.widths[-2:]) + network.widths[-1])
     assert torch.allclose(maps.mean(dim=(2, 3)) + network.head.bias, logits, atol=1e-5)
 
 

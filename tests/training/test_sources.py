@@ -82,7 +82,7 @@ def test_the_rule_finds_nine_of_ten_large_lesions_and_no_more():
     known = np.arange(40, dtype=float) / 10
     shares = np.full(40, np.nan)
     shares[10:20], shares[20:40] = 0.005, 0.02
-    rule = large_lesion_rule(known, shares)
+    rule = large_lesion_rule(known, shares, ["one"] * 40)
     assert rule is not None
     assert rule.name == LARGE_LESIONS
     logits = np.stack([known, np.zeros(40)], axis=1)
@@ -90,7 +90,16 @@ def test_the_rule_finds_nine_of_ten_large_lesions_and_no_more():
     assert called[LARGE_LESIONS][20:].sum() == 18
     assert not called[LARGE_LESIONS][:22].any()
     assert called["argmax"].tolist() == [True] * 40  # the first class wins a tie
-    assert large_lesion_rule(known, np.full(40, 0.009)) is None
+    assert large_lesion_rule(known, np.full(40, 0.009), ["one"] * 40) is None
+
+
+def test_every_kind_of_large_lesion_counts_alike():
+    known = np.concatenate([np.arange(90.0) + 100, np.arange(10.0)])  # the rare kind scores low
+    rule = large_lesion_rule(known, np.full(100, 0.05), ["common"] * 90 + ["rare"] * 10)
+    assert rule is not None
+    called = calls(np.stack([known, np.zeros(100)], axis=1), HEALTHY, [rule])[LARGE_LESIONS]
+    assert called[:90].all()
+    assert called[90:].sum() == 8  # a tenth of the two kinds together
 
 
 def head(row: int | None, side: int = 96) -> tuple[np.ndarray, np.ndarray]:

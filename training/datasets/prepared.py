@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,7 +136,9 @@ def _fill(path: Path, records: Sequence[Record], spec: PreprocessingSpec) -> Non
     partial.replace(path)
 
 
-def prepare_part(config: TrainConfig, data: Path, part: Part, cache: Path) -> Prepared:
+def prepare_part(
+    config: TrainConfig, data: Path, part: Part, cache: Path, keep: Callable[[Record], bool] = lambda _: True
+) -> Prepared:
     """The prepared images of one part of a run's dataset.
 
     Args:
@@ -144,10 +146,11 @@ def prepare_part(config: TrainConfig, data: Path, part: Part, cache: Path) -> Pr
         data: folder of the dataset.
         part: `train`, `validation` or `test`.
         cache: where prepared images are kept.
+        keep: which records of the part are wanted; all by default.
 
     Raises:
         DatasetError: the dataset is not what the configuration says.
     """
     records = read_dataset(config.data.adapter, data, **config.data.options)
-    chosen = Split.load(config.data.split).select(records, part)
+    chosen = [record for record in Split.load(config.data.split).select(records, part) if keep(record)]
     return prepare_records(chosen, config.classes, config.preprocessing, cache)

@@ -33,6 +33,11 @@ _BRAIN_LABELS = {UNTYPED: "glioma", "no_tumour": "no_tumor"}
 _SEQUENCES = ("flair", "t1", "t1post", "t2")
 
 
+def in_study(record: Record) -> bool:
+    """Whether the study's figures count a record: it is of one of the study's sources, or of no known one."""
+    return record.source is None or record.source in STUDY
+
+
 def indexed(root: Path, *, sources: tuple[str, ...] = (), labels: Mapping[str, str] | None = None) -> list[Record]:
     """Read the images that `index.csv` lists; ids are the files' names in it.
 

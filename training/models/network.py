@@ -101,8 +101,16 @@ class LastMaps(nn.Module):
 
 
 def summary_of(pyramid: list[Tensor]) -> Tensor:
-    """What an image looks like to the trunk, float32 `[N, F]`: the spatial means of its last two feature maps."""
-    return torch.cat([features.float().mean(dim=(2, 3)) for features in pyramid[-2:]], dim=1)
+    """What an image looks like to the trunk, float32 `[N, F]`, of its last two feature maps.
+
+    Their spatial means, and of the last how much more the upper half shows than the lower: it tells which way up the
+    image is.
+    """
+    means = [features.float().mean(dim=(2, 3)) for features in pyramid[-2:]]
+    last = pyramid[-1].float()
+    half = last.shape[2] // 2
+    upright = last[:, :, :half].mean(dim=(2, 3)) - last[:, :, last.shape[2] - half :].mean(dim=(2, 3))
+    return torch.cat([*means, upright], dim=1)
 
 
 class Opposed(nn.Module):

@@ -158,6 +158,29 @@ def test_conformal_limits_decide_a_series_and_say_what_they_were_fitted_on():
     model = PLAIN.model_copy(update={"conformal": limits})
     pooled = pool(rows([1, -1, -1, -1]), model)
     assert pooled.findings[0].decision == "not decided"
-    assert LIMITS_OF_IMAGES in pooled.notes
+    assert LIMITS_OF_IMAGES.format(what="decisions") in pooled.notes
     assert pooled.prediction_set is not None
     assert "glioma" in pooled.prediction_set
+
+
+def test_limits_of_series_come_before_those_of_images():
+    images = Conformal(
+        error_rate=0.05,
+        labels=dict.fromkeys(PLAIN.class_names, 0.1),
+        findings={"tumor": Bounds(absent_to=0.001, present_from=0.9999)},
+        fitted_on="images",
+        images=1,
+        groups=1,
+    )
+    series = SeriesPooling(
+        strongest=1,
+        scale=1,
+        offset=0,
+        error_rate=0.1,
+        findings={"tumor": Bounds(absent_to=0.4, present_from=0.5)},
+        fitted_on="series",
+        groups=1,
+    )
+    pooled = pool(rows([1, -1, -1, -1]), PLAIN.model_copy(update={"conformal": images, "series_pooling": series}))
+    assert pooled.findings[0].decision == "present"
+    assert pooled.notes == (LIMITS_OF_IMAGES.format(what="the prediction set"),)
