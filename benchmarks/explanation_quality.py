@@ -13,9 +13,11 @@ For test images that the model gets right, the map of the labelled class, by Qua
     noise, shift   rank correlation with the map of the image under noise (2 % of the range), and shifted by 4 pixels
     repeat         rank correlation with the map under another seed (higher is better)
 
-Intervals are 95 %, bootstrapped by groups. Every image's figures are kept in the cache, so that a stopped run goes on;
-`--minutes` ends it with the images measured until then. Methods that ask much of the model get fewer evaluations than
-by default (`BUDGETS`), so their figures are a lower bound of what they can do.
+Methods of one pass are measured on `--images`, those that ask the model again and again on the first `--others` of
+these. Intervals are 95 %, bootstrapped by groups. A method is among the best of a metric where, on the images that it
+shares with the one of the best mean, the interval of the difference holds 0: where many are, the metric does not rank
+them. Every image's figures are kept in the cache, so that a stopped run goes on; `--minutes` ends it with the images
+measured until then. `--precision int8` asks the quantised graph (gradients stay float32).
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,15 +60,6 @@ from training.datasets.sources import in_study
 from training.files import write_atomically
 from training.localisation import energy_inside, pointing_game
 
-BUDGETS = {
-    "shap": 256,
-    "kernelshap": 256,
-    "integrated_gradients": 20,
-    "gradient_shap": 16,
-    "smoothgrad": 16,
-    "rise": 256,
-    "lime": 256,
-}
 STEPS = 14
 PERCENTAGES = (10, 30, 50)
 NOISE = 5.0  # grey levels
@@ -94,14 +87,17 @@ class Setting:
     shuffled: Engine
     methods: dict[str, Method]
 
+    def only(self, wanted: Callable[[Method], bool]) -> Setting:
+        """The same with some of the methods."""
+        return replace(self, methods={name: method for name, method in self.methods.items() if wanted(method)})
+
     def maps(self, engine: Engine, image: Grey8, target: Target, seed: int = 0) -> dict[str, Float]:
         """One map for each method on the pixels of the model input, `[H, W]`."""
         found: dict[str, Float] = {}
         for name, method in self.methods.items():
             outputs = engine.run(image[None, ..., None], sorted(method.outputs))
             question = Question(image, outputs.row(0), (target,))
-            options = Options(budget=BUDGETS.get(name), seed=seed)
-            ((attribution,),) = run_together(method, [question], engine, options)
+            ((attribution,),) = run_together(method, [question], engine, Options(seed=seed))
             found[name] = on_pixels(attribution.values, image.shape)
         return found
 
@@ -143,8 +139,8 @@ def blind_maps(image: Grey8, seed: int) -> dict[str, Float]:
     }
 
 
-def judge(setting: Setting, image: Grey8, mask: Grey8 | None, label: int, seed: int, *, thorough: bool) -> Scores:
-    """All figures of one image; `thorough` adds those that need further maps of each method, and ROAD."""
+def judge(setting: Setting, image: Grey8, mask: Grey8 | None, label: int, seed: int) -> Scores:
+    """All figures of one image."""
     target = Target(setting.bundle.manifest.class_names[label], label)
     maps = setting.maps(setting.engine, image, target) | blind_maps(image, seed)
     names, stack = list(maps), np.stack(list(maps.values()))
@@ -161,8 +157,6 @@ def judge(setting: Setting, image: Grey8, mask: Grey8 | None, label: int, seed: 
     if mask is not None:
         note("pointing_game", {name: pointing_game(values, mask) for name, values in maps.items()})
         note("mass", {name: energy_inside(values, mask) for name, values in maps.items()})
-    if not thorough:
-        return scores
     note("road", dict(zip(names, road(model, image, stack, label), strict=True)))
     shuffled = setting.maps(setting.shuffled, image, target)
     note("randomisation", {name: rank(np.abs(maps[name]), np.abs(values)) for name, values in shuffled.items()})
@@ -241,8 +235,7 @@ def choose(prepared: Prepared, engine: Engine, count: int) -> list[int]:
 
 def everywhere(setting: Setting, prepared: Prepared) -> dict[str, dict[str, Estimate | None]]:
     """Pointing game and mass on every outlined image that the model gets right, for methods without evaluations."""
-    names = [name for name, method in setting.methods.items() if method.budget <= 1 and not method.gradients]
-    cheap = Setting(setting.bundle, setting.engine, setting.shuffled, {n: setting.methods[n] for n in names})
+    cheap = setting.only(lambda method: method.budget <= 1 and not method.gradients)
     rows = choose(prepared, setting.engine, len(prepared)) if prepared.has_mask.any() else []
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for index in tqdm(rows, desc="localisation", unit="image", leave=False):
@@ -282,36 +275,74 @@ def default_method(methods: Mapping[str, Mapping[str, Estimate | None]], inline:
     return min(ranks, key=lambda name: float(np.mean(ranks[name])))
 
 
-def measure(setting: Setting, prepared: Prepared, options: argparse.Namespace) -> dict[str, dict[str, Estimate | None]]:
-    """Judge the images, as many as there is time for, and sum up."""
+def measure(
+    setting: Setting, prepared: Prepared, options: argparse.Namespace
+) -> dict[str, dict[int, dict[str, float]]]:
+    """Judge the images, as many as there is time for: figures by method, image and metric."""
     end = time.monotonic() + 60 * options.minutes
-    what = setting.bundle.manifest.files[GRAPH] + json.dumps(BUDGETS)
-    stamp = hashlib.sha256(what.encode()).hexdigest()[:12]
-    folder = options.cache / "quality" / f"{setting.bundle.manifest.id}-{stamp}"
-    folder.mkdir(parents=True, exist_ok=True)
-    scores: list[tuple[int, Scores]] = []
-    for place, index in enumerate(tqdm(choose(prepared, setting.engine, options.images), desc="quality", unit="image")):
-        file = folder / f"{index}.json"
-        if not file.exists():
-            if time.monotonic() > end:
-                break
-            image = np.ascontiguousarray(prepared.images[index])
-            mask = np.asarray(prepared.masks[index]) > 127 if prepared.has_mask[index] else None
-            found = judge(
-                setting, image, cast(Any, mask), int(prepared.labels[index]), index, thorough=place < options.thorough
-            )
-            write_atomically(file, json.dumps(found).encode())
-        scores.append((index, json.loads(file.read_text())))
-    summary: dict[str, dict[str, Estimate | None]] = {}
-    for name in scores[0][1]:
-        summary[name] = {}
+    stamp = hashlib.sha256((setting.bundle.manifest.files[GRAPH] + options.precision).encode()).hexdigest()[:12]
+    chosen = choose(prepared, setting.engine, options.images)
+    parts = {
+        "one pass": (setting.only(lambda method: method.budget <= 1), chosen),
+        "evaluations": (setting.only(lambda method: method.budget > 1), chosen[: options.others]),
+    }
+    found: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
+    for part, (some, rows) in parts.items():
+        folder = options.cache / "quality" / f"{setting.bundle.manifest.id}-{stamp}" / part.replace(" ", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in tqdm(rows, desc=f"quality, {part}", unit="image"):
+            file = folder / f"{index}.json"
+            if not file.exists():
+                if time.monotonic() > end:
+                    break
+                image = np.ascontiguousarray(prepared.images[index])
+                mask = np.asarray(prepared.masks[index]) > 127 if prepared.has_mask[index] else None
+                judged = judge(some, image, cast(Any, mask), int(prepared.labels[index]), index)
+                write_atomically(file, json.dumps(judged).encode())
+            for name, scores in json.loads(file.read_text()).items():
+                found[name].setdefault(index, scores)
+    return found
+
+
+def summed(
+    found: Mapping[str, Mapping[int, Mapping[str, float]]], groups: Sequence[str]
+) -> dict[str, dict[str, Estimate | None]]:
+    """Means with intervals, by method and metric; `groups` are those of all images."""
+    summary: dict[str, dict[str, Estimate | None]] = {name: {} for name in found}
+    for name, images in found.items():
         for metric in BETTER:
-            rows = [(index, found[name][metric]) for index, found in scores if metric in found[name]]
+            rows = {index: scores[metric] for index, scores in images.items() if metric in scores}
             if rows:
-                groups = [prepared.groups[index] for index, _ in rows]
-                summary[name][metric] = estimate(np.array([value for _, value in rows]), groups)
-    options.measured = len(scores)
+                values = np.array(list(rows.values()))
+                summary[name][metric] = estimate(values, [groups[index] for index in rows])
     return summary
+
+
+def best(found: Mapping[str, Mapping[int, Mapping[str, float]]], groups: Sequence[str]) -> dict[str, list[str]]:
+    """By metric the methods that cannot be told from the one of the best mean, which comes first."""
+    told: dict[str, list[str]] = {}
+    for metric, better in BETTER.items():
+        values = {
+            name: {index: scores[metric] for index, scores in images.items() if metric in scores}
+            for name, images in found.items()
+            if not name.startswith("(")
+        }
+        values = {name: rows for name, rows in values.items() if rows}
+        if not values:
+            continue
+        sign = 1 if better == "higher" else -1
+        first, *rest = sorted(values, key=lambda name: -sign * float(np.mean(list(values[name].values()))))
+        told[metric] = [first, *(name for name in rest if alike(values[first], values[name], groups))]
+    return told
+
+
+def alike(one: Mapping[int, float], other: Mapping[int, float], groups: Sequence[str]) -> bool:
+    """Whether the interval of the mean difference on the images of both holds 0."""
+    shared = [index for index in one if index in other]
+    difference = (
+        estimate(np.array([one[i] - other[i] for i in shared]), [groups[i] for i in shared]) if shared else None
+    )
+    return difference is None or difference.low <= 0 <= difference.high
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -320,8 +351,9 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("model", type=Path, metavar="MODEL", help="a bundle")
     made.add_argument("config", type=Path, metavar="CONFIG", help="TOML file of its training run")
     made.add_argument("data", type=Path, metavar="DATA", help="folder of the dataset")
-    made.add_argument("--images", type=int, default=24, help="of the test part (default: %(default)s)")
-    made.add_argument("--thorough", type=int, default=6, help="of these, for the rest (default: %(default)s)")
+    made.add_argument("--images", type=int, default=200, help="of the test part (default: %(default)s)")
+    made.add_argument("--others", type=int, default=60, help="of these, for methods with evaluations (%(default)s)")
+    made.add_argument("--precision", choices=["fp32", "int8"], default="fp32", help="of the graph (%(default)s)")
     made.add_argument("--minutes", type=float, default=240.0, help="begin no image after (default: %(default)s)")
     made.add_argument("--cache", type=Path, default=Path("runs/cache"), help="default: %(default)s")
     options = made.parse_args(arguments)
@@ -329,23 +361,31 @@ def main(arguments: list[str] | None = None) -> int:
     bundle = read_bundle(options.model)
     test = prepare_part(load_config(options.config), options.data, "test", options.cache, in_study)
     with tempfile.TemporaryDirectory() as folder:
-        setting = Setting(
-            bundle, open_engine(bundle, device="cpu"), shuffled_engine(bundle, Path(folder)), offered(bundle.manifest)
-        )
-        summary = measure(setting, test, options)
-        for name, found in everywhere(setting, test).items():
-            summary[name] |= found
+        engine = open_engine(bundle, device="cpu", precision=options.precision)
+        setting = Setting(bundle, engine, shuffled_engine(bundle, Path(folder)), offered(bundle.manifest))
+        found = measure(setting, test, options)
+        summary = summed(found, test.groups)
+        for name, located in everywhere(setting, test).items():
+            summary[name] |= located
     inline = {name for name in setting.methods if METHODS[name].budget <= 1 and not METHODS[name].gradients}
     targeted = {name for name in inline if METHODS[name].targeted}
     rows: list[dict[str, Cell]] = []
-    for name, found in summary.items():
-        cells: dict[str, Cell] = {metric: str(found.get(metric) or "") for metric in BETTER}
+    for name, of_method in summary.items():
+        cells: dict[str, Cell] = {metric: str(of_method.get(metric) or "") for metric in BETTER}
         rows.append({"method": name} | cells)
     where = machine("cpu", torch.get_num_threads())
     default = default_method(summary, targeted)
     show(f"explanation_quality: {bundle.manifest.id}; default: {default}", rows, where)
-    methods = {n: {m: e.model_dump() for m, e in found.items() if e is not None} for n, found in summary.items()}
-    save(options, where, model=bundle.manifest.id, better=BETTER, budgets=BUDGETS, default=default, methods=methods)
+    ranked = best(found, test.groups)
+    told: list[dict[str, Cell]] = [
+        {"metric": metric, "best": first, "not told from it": ", ".join(rest)}
+        for metric, (first, *rest) in ranked.items()
+    ]
+    show("what ranks", told, where)
+    methods = {n: {m: e.model_dump() for m, e in of.items() if e is not None} for n, of in summary.items()}
+    images = {name: len(rows) for name, rows in found.items()}
+    about: dict[str, object] = {"model": bundle.manifest.id, "precision": options.precision, "images": images}
+    save(options, where, **about, better=BETTER, default=default, best=ranked, methods=methods)
     return 0
 
 

@@ -208,8 +208,8 @@ def _series(pooling: SeriesPooling | None) -> Iterable[str]:
         return
     yield "## Series"
     yield (
-        f"The {pooling.strongest} slices that speak the most for a finding are averaged, and the mean is calibrated for "
-        f"series. Fitted on {pooling.groups} patients or blocks: {pooling.fitted_on}."
+        f"The {pooling.strongest} slices that speak the most for a finding are averaged, and the mean is calibrated "
+        f"for series. Fitted on {pooling.groups} patients or blocks: {pooling.fitted_on}."
     )
     if pooling.error_rate is not None:
         yield (

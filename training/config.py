@@ -101,8 +101,8 @@ class StagedConfig(Strict):
 class TrainConfig(StagedConfig):
     """One run.
 
-    `epoch_images` are drawn in an epoch (default: as many as the training part has). The neck and the head learn at
-    `head_rate` times the `learning_rate` of the trunk.
+    `epoch_images` are drawn in an epoch (default: as many as the training part has). The neck learns at `head_rate`
+    times the `learning_rate` of the trunk, the head faster still.
     """
 
     network: str

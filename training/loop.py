@@ -32,6 +32,7 @@ from training.models.network import Network
 from training.painting import paint_out, strip_skull, touch_elsewhere
 from training.sampling import Draw, Sampler
 
+_HEAD = 4.0  # how much faster the head learns than the neck
 _INITIAL_IMAGES = 64  # that the normalisation of a bundle's network is measured on
 
 
@@ -236,13 +237,19 @@ def _scores(logits: Tensor, labels: NDArray[np.int64], classes: int) -> dict[str
 
 
 def _parameter_groups(student: Student, config: TrainConfig) -> list[dict[str, Any]]:
-    """Weights decay; biases and normalisation do not. The trunk learns more slowly than what is new."""
-    new = ("network.neck.", "network.head.", "log_factor")
+    """Weights decay; biases and normalisation do not. The trunk learns more slowly than the neck, the head faster.
+
+    The head and the factor are few numbers that everything else hangs on: they must not lag behind.
+    """
+    rates = {name: 1.0 for name, _ in student.named_parameters()}
+    for start, rate in {"network.neck.": 1.0, "network.head.": _HEAD, "log_factor": _HEAD}.items():
+        rates |= {name: config.head_rate * rate for name in rates if name.startswith(start)}
     groups: list[dict[str, Any]] = []
-    for rate, fresh in ((config.learning_rate, False), (config.learning_rate * config.head_rate, True)):
-        named = [p for name, p in student.named_parameters() if name.startswith(new) == fresh]
-        groups.append({"params": [p for p in named if p.ndim > 1], "lr": rate, "weight_decay": config.weight_decay})
-        groups.append({"params": [p for p in named if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
+    for rate in sorted(set(rates.values())):
+        named = [parameter for name, parameter in student.named_parameters() if rates[name] == rate]
+        settings = {"lr": config.learning_rate * rate}
+        groups.append({"params": [p for p in named if p.ndim > 1], "weight_decay": config.weight_decay, **settings})
+        groups.append({"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0, **settings})
     return groups
 
 

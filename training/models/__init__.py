@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from training.models.network import LITTLE, LastMaps, Network, Opposed
+from training.models.network import LastMaps, Network, Opposed
 from training.models.oculusnet import OculusNet
 from training.models.resnet50 import ResNet50
 
+_NO_EVIDENCE = -4.0  # logarithm of the odds of any finding where no cell has evidence, to begin with
 NETWORKS: dict[str, Callable[[int], Network]] = {"resnet50": ResNet50, "oculusnet": OculusNet}
 
 
@@ -44,10 +45,10 @@ def build_opposed(name: str, classes: int, healthy: Sequence[int]) -> Network:
     network = build(name, classes)
     if 0 < len(healthy) < classes:
         findings = [number for number in range(classes) if number not in healthy]
-        nn.init.normal_(network.head.weight, LITTLE / 2, 0.1)
+        nn.init.normal_(network.head.weight, 0.5, 0.1)
         nn.init.zeros_(network.head.bias)
-        with torch.no_grad():  # without evidence any finding is a little less probable than none
-            network.head.bias[findings] = -math.log(len(findings)) - 1
+        with torch.no_grad():
+            network.head.bias[findings] = _NO_EVIDENCE - math.log(len(findings))
         parametrize.register_parametrization(network.head, "weight", Opposed(healthy, classes))
     return network
 

@@ -13,7 +13,7 @@ GREY_MEAN, GREY_STD = 0.22, 0.20  # of prepared pixels scaled to 0..1; brain MRI
 
 
 EVIDENCE_WIDTH, _NECK_WIDTH = 64, 96
-LITTLE = -3.0  # before softplus: of evidence, and of its weight, to begin with
+LITTLE = -3.0  # evidence before softplus, to begin with
 
 
 class Network(nn.Module):
