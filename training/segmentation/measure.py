@@ -19,8 +19,9 @@ from training.bootstrap import Estimate, Resamples, draw
 from training.datasets import read_dataset
 from training.datasets.prepared import Prepared, prepare_records
 from training.datasets.record import DatasetError, Record
+from training.datasets.sources import in_study
 from training.datasets.split import Split
-from training.measure import inseparable_groups
+from training.measure import independent_groups
 from training.provenance import data_digest, describe_machine, file_digest
 from training.segmentation.config import SegmentationConfig
 from training.segmentation.loop import load_unet, predict_masks
@@ -112,20 +113,25 @@ def evaluate_outlining(
     if not (data.has_mask & ~empty).any():
         raise DatasetError(f"{config.data.split}: nothing is outlined in the test part")
     overlap = overlap_on_source(chosen, found, config.preprocessing, threshold)
-    groups = inseparable_groups(chosen)
+    groups = independent_groups(chosen)
     names = np.array(config.classes)
+    study = np.array([in_study(record) for record in chosen], np.bool_)
+    outlined = data.has_mask & ~empty
+    found_there = metrics(overlap, data.labels, outlined & study, empty & study, groups, names, resamples, seed)
+    if not study.all():
+        found_there |= by_source(overlap, data, outlined, empty, groups, resamples, seed)
     report = SegmentationReport(
         network=config.network,
         size=size,
-        outlined_images=int((data.has_mask & ~empty).sum()),
-        empty_images=int(empty.sum()),
+        outlined_images=int((outlined & study).sum()),
+        empty_images=int((empty & study).sum()),
         groups=len(np.unique(groups)),
         groups_by_class={
             name: len(np.unique(groups[data.labels == number])) for number, name in enumerate(config.classes)
         },
         threshold=threshold,
         threshold_chosen_by=_CHOSEN_BY,
-        metrics=metrics(overlap, data.labels, data.has_mask & ~empty, empty, groups, names, resamples, seed),
+        metrics=found_there,
         resamples=resamples,
         seed=seed,
         checkpoint_digest=measured.checkpoint_digest,
@@ -207,6 +213,26 @@ def metrics(
     values["dice_overall"] = drawn.ratio(2 * found.both * outlined, total)
     values["found"] = _mean(drawn, (found.both > 0).astype(np.float64), outlined)
     values["empty_called"] = _mean(drawn, (found.called > 0).astype(np.float64), empty)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def by_source(
+    found: Overlap,
+    data: Prepared,
+    outlined: NDArray[np.bool_],
+    empty: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    resamples: int,
+    seed: int,
+) -> dict[str, Estimate]:
+    """`dice/KIND` of the outlined images and `empty_called/KIND` of the empty ones, by source and weighting."""
+    kinds = [f"{s} {w}".strip() for s, w in zip(data.sources, data.weightings, strict=True)]
+    drawn = draw(groups, np.unique(kinds, return_inverse=True)[1].astype(np.int64), resamples, seed)
+    values: dict[str, Estimate | None] = {}
+    for kind in sorted(set(kinds)):
+        here = np.array([one == kind for one in kinds], np.bool_)
+        values[f"dice/{kind}"] = _mean(drawn, found.dice, outlined & here)
+        values[f"empty_called/{kind}"] = _mean(drawn, (found.called > 0).astype(np.float64), empty & here)
     return {name: value for name, value in values.items() if value is not None}
 
 

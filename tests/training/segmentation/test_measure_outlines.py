@@ -14,7 +14,7 @@ from training.bootstrap import Estimate
 from training.datasets.prepared import Prepared
 from training.datasets.record import Record
 from training.report import Machine
-from training.segmentation.measure import best_threshold, metrics, overlap, overlap_on_source
+from training.segmentation.measure import best_threshold, by_source, metrics, overlap, overlap_on_source
 from training.segmentation.report import Score, SegmentationReport, load_report, load_scores, save_report
 
 MASKS = arrays(np.bool_, (3, 6, 5))
@@ -85,6 +85,30 @@ def test_the_measures_are_means_over_the_images_that_they_are_of():
     }
     assert found["dice/a"].low == pytest.approx(2 / 3)
     assert found["dice/a"].high == 1
+
+
+def test_what_other_sources_give_is_said_by_source_and_weighting():
+    truth, called = np.zeros((4, 2, 2), np.bool_), np.zeros((4, 2, 2), np.bool_)
+    truth[:2, 0] = True
+    called[0, 0] = called[3, 1, 1] = True
+    empty = ~truth.any(axis=(1, 2))
+    data = Prepared(
+        images=truth.astype(np.uint8),
+        masks=truth.astype(np.uint8),
+        has_mask=~empty,
+        labels=empty.astype(np.int64),
+        groups=("p", "q", "p", "q"),
+        ids=("a", "b", "c", "d"),
+        sources=("one", "other", "other", "other"),
+        weightings=("", "T1", "T1", "FLAIR"),
+    )
+    found = by_source(overlap(truth, called), data, ~empty, empty, np.array([0, 1, 0, 1]), 20, 0)
+    assert {name: value.value for name, value in found.items()} == {
+        "dice/one": 1,
+        "dice/other T1": 0,
+        "empty_called/other T1": 0,
+        "empty_called/other FLAIR": 1,
+    }
 
 
 @given(st.floats(0, 1), st.integers(0, 10**6))
