@@ -102,7 +102,8 @@ class TrainConfig(StagedConfig):
     """One run.
 
     `epoch_images` are drawn in an epoch (default: as many as the training part has). The neck learns at `head_rate`
-    times the `learning_rate` of the trunk, the head faster still.
+    times the `learning_rate` of the trunk, the head faster still. Layers whose names begin with one of `frozen` stay
+    as the weights have them that a run starts from.
     """
 
     network: str
@@ -112,6 +113,7 @@ class TrainConfig(StagedConfig):
     losses: LossConfig = LossConfig()
     learning_rate: float = 4e-4
     head_rate: float = 2.5
+    frozen: tuple[str, ...] = ()
     warm_up: float = 0.12
     weight_decay: float = 0.03
     validate_every: int = 2

@@ -134,6 +134,11 @@ def _start(config: TrainConfig, training: Prepared, fabric: Fabric, initial: Pat
     network = build_opposed(config.network, len(config.classes), healthy)
     if initial is not None:
         _initialise(network, initial, training)
+    elif config.frozen:
+        raise CheckpointError("layers stay as they began only where a run starts from trained weights: give --init")
+    for name, parameter in network.named_parameters():
+        if name.startswith(config.frozen):
+            parameter.requires_grad_(requires_grad=False)
     student = Student(network, config).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     groups = _parameter_groups(student, config)
     optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
@@ -198,6 +203,9 @@ def _save(run: _Run, last: Path, epoch: int) -> None:
 def _epoch(run: _Run, training: Prepared, epoch: int) -> dict[str, float]:
     """One pass over the training part; returns the learning rate and the mean of every loss."""
     run.student.train()
+    for name, module in run.student.network.named_modules():
+        if name.startswith(run.config.frozen):
+            module.eval()  # its normalisation stays, too
     batches = _ahead(_batches(run, training, epoch))
     label = f"epoch {epoch + 1}/{run.config.epochs}"
     bar = tqdm(batches, total=run.steps, desc=label, disable=not run.fabric.is_global_zero)
@@ -241,12 +249,12 @@ def _parameter_groups(student: Student, config: TrainConfig) -> list[dict[str, A
 
     The head and the factor are few numbers that everything else hangs on: they must not lag behind.
     """
-    rates = {name: 1.0 for name, _ in student.named_parameters()}
+    rates = {name: 1.0 for name, parameter in student.named_parameters() if parameter.requires_grad}
     for start, rate in {"network.neck.": 1.0, "network.head.": _HEAD, "log_factor": _HEAD}.items():
         rates |= {name: config.head_rate * rate for name in rates if name.startswith(start)}
     groups: list[dict[str, Any]] = []
     for rate in sorted(set(rates.values())):
-        named = [parameter for name, parameter in student.named_parameters() if rates[name] == rate]
+        named = [parameter for name, parameter in student.named_parameters() if rates.get(name) == rate]
         settings = {"lr": config.learning_rate * rate}
         groups.append({"params": [p for p in named if p.ndim > 1], "weight_decay": config.weight_decay, **settings})
         groups.append({"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0, **settings})

@@ -107,6 +107,19 @@ def test_weights_of_another_network_are_refused(tmp_path):
         train(config, spots(16, 0), spots(8, 1), tmp_path / "run", fabric=make_fabric(), initial=tmp_path / "other.pt")
 
 
+def test_frozen_layers_stay_as_the_weights_have_them_that_a_run_starts_from(tmp_path):
+    config = small_config(tmp_path, stages=(StageConfig(size=32, epochs=1),))
+    first = train(config, spots(16, 0), spots(8, 1), tmp_path / "first", fabric=make_fabric())
+    frozen = config.model_copy(update={"frozen": ("stem",), "seed": 3})
+    second = train(frozen, spots(16, 2), spots(8, 1), tmp_path / "second", fabric=make_fabric(), initial=first)
+    before, after = load_checkpoint(first)["averaged"], load_checkpoint(second)["averaged"]
+    stays = {name: torch.equal(before[name], after[name]) for name in before if "num_batches" not in name}
+    assert all(same for name, same in stays.items() if name.startswith("stem"))
+    assert not any(same for name, same in stays.items() if name.startswith(("stages", "last", "neck")))
+    with pytest.raises(CheckpointError, match="give --init"):
+        train(frozen, spots(16, 0), spots(8, 1), tmp_path / "third", fabric=make_fabric())
+
+
 def test_losses_fall_and_the_checkpoint_holds_its_configuration(tmp_path):
     config = small_config(tmp_path, stages=(StageConfig(size=32, epochs=4),), learning_rate=3e-3)
     last = train(config, spots(32, 0), spots(8, 1), tmp_path, fabric=make_fabric())

@@ -36,8 +36,9 @@ class SegmentationReport(Strict):
     `metrics` maps stable names to estimates: `dice` and `iou` are means over the outlined images, `dice/LABEL` over
     those of a label; `found` is the share of outlined images whose outline is touched, `dice_overall` counts all
     pixels of all outlined images together; `empty_called` is the share of images without a finding in which any pixel
-    is called. All of them count the study's sources; where there are others, `dice/KIND` and `empty_called/KIND` are by
-    source and weighting. `threshold` was chosen on the validation part. Digests are SHA-256, hexadecimal; `date` is UTC, ISO 8601.
+    is called. They and the numbers of images count the study's sources; where there are others, `dice/KIND` and
+    `empty_called/KIND` are by source and weighting. `threshold` was chosen on the validation part. Digests are SHA-256,
+    hexadecimal; `date` is UTC, ISO 8601.
     """
 
     schema_version: Literal[1] = 1
