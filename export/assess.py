@@ -40,8 +40,8 @@ class Shares:
         not_assessed: of images on which the label can be judged, called such that it cannot, mean over the sources.
     """
 
-    doubtful: float = 0.05
-    refused: float = 0.015
+    doubtful: float = 0.03
+    refused: float = 0.01
     worst: float = 2.0
     not_assessed: float = 0.05
 

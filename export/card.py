@@ -248,7 +248,7 @@ def _conformal(limits: Conformal | None) -> Iterable[str]:
     if limits.metrics:
         yield (
             "`error` is the share of images of a class whose possible answers lack the truth, `not decided` the share "
-            f"with none or several.{_made(limits)}"
+            f"with several.{_made(limits)}"
         )
         yield _estimates(limits.metrics)
 

@@ -17,6 +17,9 @@ hierarchical models", J. Am. Stat. Assoc. 118 (2023) 2491.
 Groups of different sources are not exchangeable, and the next source is one more. So a limit is found for every source
 that has enough groups to have one, and for all of them together; the one that excludes least is taken. Then the rate
 holds for each of these sources, at the price of more images that are not decided.
+
+Where a model errs less often than the rate allows, sets may be empty. The most probable label is added to them, and
+limits of a finding that leave a gap are closed: more is answered, and no more of it is wrong.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from export.errors import ExportError
 from export.provenance import estimates
@@ -138,11 +142,23 @@ def fit_findings(
     for finding, parts in findings.items():
         present, score = finding_of(known, names, parts)
         with_it, without = known.pick(present), known.pick(~present)
-        found[finding] = Bounds(
-            present_from=_lowest(with_it, score[present], error_rate, f"{finding}: present"),
+        found[finding] = _closed(
             absent_to=-_lowest(without, -score[~present], error_rate, f"{finding}: absent"),
+            present_from=_lowest(with_it, score[present], error_rate, f"{finding}: present"),
         )
     return found
+
+
+def _closed(absent_to: float, present_from: float) -> Bounds:
+    """Bounds without a gap: where nothing would be possible between the limits, they meet midway (in log-odds).
+
+    An answer that is added to an empty set makes no error more.
+    """
+    if absent_to < present_from:
+        low, high = (np.clip(value, _ROUNDING, 1 - _ROUNDING) for value in (absent_to, present_from))
+        present_from = float(expit((logit(low) + logit(high)) / 2))
+        absent_to = float(np.nextafter(present_from, 0))
+    return Bounds(absent_to=absent_to, present_from=present_from)
 
 
 def finding_of(images: Answered, names: Sequence[str], parts: Sequence[str]) -> tuple[NDArray[np.bool_], Array]:
@@ -206,7 +222,8 @@ def judge(
 ) -> dict[str, Happened]:
     """Say of each image whether its answer is wrong, by class, and whether it is not decided.
 
-    An answer is wrong where the prediction set lacks the truth, and not decided where it holds none or several.
+    An answer is wrong where the prediction set lacks the truth, and not decided where it holds several labels. The most
+    probable label is always in it.
 
     Args:
         images: that were answered.
@@ -218,6 +235,7 @@ def judge(
     judged: dict[str, Happened] = {}
     if limits.labels:
         inside = images.probabilities >= np.array([limits.labels[name] for name in names])
+        inside[np.arange(len(images)), images.probabilities.argmax(axis=1)] = True
         missing = ~inside[np.arange(len(images)), images.labels]
         for number, name in enumerate(names):
             judged[f"error/{name}"] = Happened(missing, images.labels == number)

@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from rich.console import Console
 
+from export.conformal import TooFewCases
 from export.gate import NotShipped, require_gate
 from export.half_precision import to_half
 from export.onnx_file import to_onnx
@@ -78,6 +79,7 @@ def extend(
 
     Raises:
         NotShipped: a graph of less precision failed its gate.
+        TooFewCases: a class has too few groups for the error rate.
         CannotRestore, ParityError: see there.
         CheckpointError, DatasetError, ValidationError: a file or the data are not what they are wanted for.
     """
@@ -206,7 +208,7 @@ def _extend(options: argparse.Namespace) -> int:
     except CannotRestore as error:
         console.print(f"cannot extend: {error}", style="red", markup=False)
         return 2
-    except (ParityError, NotShipped) as error:
+    except (ParityError, NotShipped, TooFewCases) as error:
         console.print(f"nothing written: {error}", style="red", markup=False)
         return 1
     for check in manifest.parity:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tqdm import tqdm
 
-from export.conformal import Answered, Limits, fit_findings, judge, rates
+from export.conformal import Answered, Limits, TooFewCases, fit_findings, judge, rates
 from export.rewrite import rewrite
 from service.bundle import Bundle, read_bundle
 from service.engine import Engine, open_engine
@@ -172,7 +172,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
     Returns:
-        0 where the file was written, 2 where something is missing or wrong.
+        0 where the file was written, 1 where there are too few groups for the error rate, 2 where something is missing or
+        wrong.
     """
     parser = argparse.ArgumentParser(prog="python -m export.pooling", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -192,9 +193,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
+    console = Console(stderr=True, soft_wrap=True)
     words = ["python -m export.pooling BUNDLE CONFIG DATA OUT.json", f"--bootstrap {options.bootstrap}"]
     words += [f"--error-rate {options.error_rate}"] if options.error_rate else []
-    found = calibrate(
+    try:
+        found = _fitted(options, " ".join([*words, f"--seed {options.seed}"]))
+    except TooFewCases as error:
+        console.print(f"nothing written: {error}", style="red", markup=False)
+        return 1
+    write_atomically(options.out, (json.dumps(found, indent=1) + "\n").encode())
+    console.print(json.dumps(found["compared"], indent=1), markup=False)
+    if options.put_in and rewrite(options.bundle, {"series_pooling": found["pooling"]}):
+        console.print(f"{options.bundle}: sign it again", markup=False)
+    return 0
+
+
+def _fitted(options: argparse.Namespace, command: str) -> dict[str, object]:
+    return calibrate(
         read_bundle(options.bundle),
         load_config(options.config),
         options.data,
@@ -203,14 +218,8 @@ def _calibrate(options: argparse.Namespace) -> int:
         resamples=options.bootstrap,
         seed=options.seed,
         threads=options.threads,
-        command=" ".join([*words, f"--seed {options.seed}"]),
+        command=command,
     )
-    write_atomically(options.out, (json.dumps(found, indent=1) + "\n").encode())
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(json.dumps(found["compared"], indent=1), markup=False)
-    if options.put_in and rewrite(options.bundle, {"series_pooling": found["pooling"]}):
-        console.print(f"{options.bundle}: sign it again", markup=False)
-    return 0
 
 
 if __name__ == "__main__":

@@ -147,9 +147,12 @@ def prediction_set(
 ) -> tuple[str, ...] | None:
     """List the labels that the image may have at the stated error rate, in the model's order.
 
+    The most probable label is always among them.
+
     Returns:
         None where the manifest states no rate, or the image is not assessable: then nothing is claimed.
     """
     if conformal is None or assessable == "no":
         return None
-    return tuple(name for name, share in probabilities.items() if share >= conformal.labels[name])
+    likeliest = max(probabilities, key=probabilities.__getitem__)
+    return tuple(name for name, share in probabilities.items() if share >= conformal.labels[name] or name == likeliest)

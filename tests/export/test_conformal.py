@@ -129,3 +129,21 @@ def test_what_overlaps_and_what_lies_between_is_not_decided():
         assert "error/none" not in judged
     found = rates(images, judged, resamples=10)
     assert found["tumour/not_decided"].value == pytest.approx(1 / 3)
+
+
+def test_limits_that_leave_a_gap_meet_and_the_most_probable_label_is_always_possible():
+    share = np.concatenate([np.full(30, 0.001), np.full(30, 0.999)])
+    images = Answered(
+        np.stack([1 - share, share], axis=1),
+        (share > 0.5).astype(np.int64),
+        np.arange(60).astype(np.str_),
+        np.full(60, "one"),
+    )
+    names, findings = ("none", "tumour"), {"tumour": ("tumour",)}
+    limits = fit_limits(images, names, findings, 0.1)
+    bounds = limits.findings["tumour"]
+    assert bounds.absent_to < bounds.present_from == pytest.approx(0.5)
+    assert bounds.absent_to == pytest.approx(bounds.present_from)
+    between = Answered(np.array([[0.6, 0.4], [0.3, 0.7]]), np.array([0, 1]), images.groups[:2], images.sources[:2])
+    judged = judge(between, names, findings, limits)
+    assert not any((one.event & one.among).any() for one in judged.values())  # no error, and nothing is open

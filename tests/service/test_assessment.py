@@ -135,6 +135,12 @@ def test_the_prediction_set_holds_the_labels_that_reach_their_limit():
     assert prediction_set(shares, "yes", None) is None
 
 
+def test_the_most_probable_label_is_possible_even_below_its_limit():
+    limits = {"bright": 0.9, "dark": 0.9, "middle": 0.9}
+    conformal = GATED.conformal.model_validate(CONFORMAL | {"labels": limits})
+    assert prediction_set({"bright": 0.1, "dark": 0.2, "middle": 0.7}, "yes", conformal) == ("middle",)
+
+
 @pytest.fixture
 def client(tmp_path):
     write_gated_into(tmp_path / "models", "gated", conformal=CONFORMAL)
