@@ -131,12 +131,25 @@ def quality(model: str) -> str:
 
     rows = [[name, *(cell(found, m) for m in measured)] for name, found in result["methods"].items()]
     head = ["method", *(f"{m.replace('_', ' ')} ({result['better'][m]})" for m in measured)]
+    text = f"{_images_of(result)}; {where(result)}. The model's default method: `{result['default']}`."
+    return table(head, rows) + f"\n\n{text}" + _ranks(result)
+
+
+def _images_of(result: dict[str, Any]) -> str:
     used = result["options"]
-    text = (
-        f"{used['measured']} test images, {used['thorough']} of them for road, randomisation, noise, shift and repeat; "
-        f"{where(result)}. The model's default method: `{result['default']}`."
-    )
-    return table(head, rows) + f"\n\n{text}"
+    if "images" not in result:  # of a run of before
+        few = f"{used['thorough']} of them for road, randomisation, noise, shift and repeat"
+        return f"{used['measured']} test images, {few}"
+    counts = sorted(set(result["images"].values()))
+    return f"{counts[-1]} test images for methods of one pass, {counts[0]} for the others"
+
+
+def _ranks(result: dict[str, Any]) -> str:
+    """Which methods are the best by each measure, and which cannot be told from these."""
+    if "best" not in result:
+        return ""
+    rows = [[metric.replace("_", " "), first, ", ".join(rest)] for metric, (first, *rest) in result["best"].items()]
+    return "\n\n" + table(["measure", "best mean", "cannot be told from it"], rows)
 
 
 def shapley(model: str) -> str:

@@ -23,9 +23,9 @@ from training.bootstrap import Estimate as Measured
 from training.bootstrap import Resamples, draw
 
 _REASONS = {
-    "distance": "The image is unlike those that the model was trained on.",
-    "foreign": "The image looks like something that the model is not for.",
-    "turned": "The image lies upside down or on its side.",
+    "distance": "the image is unlike those that the model was trained on",
+    "foreign": "the image looks like something that the model is not for",
+    "turned": "the image lies upside down or on its side",
 }
 
 

@@ -232,10 +232,10 @@ def _conformal(limits: Conformal | None) -> Iterable[str]:
     yield "## Answers that it leaves open"
     yield (
         f"Limits of probabilities are chosen so that at most {limits.error_rate:.0%} of the images of each class are "
-        "answered wrongly (split conformal prediction). Where several answers lie within the limits, or none, the "
-        "case is not decided. The rate holds for new patients of the same sources only: a site should calibrate on "
-        f"its own cases (`python -m export.calibrate`). Fitted on {limits.images} images of {limits.groups} patients "
-        f"or blocks: {limits.fitted_on}."
+        "answered wrongly (split conformal prediction). The most probable answer always lies within the limits; where "
+        "others do, too, the case is not decided. The rate holds for new patients of the same sources only: a site "
+        "should calibrate on its own cases (`python -m export.calibrate`). "
+        f"Fitted on {limits.images} images of {limits.groups} patients or blocks: {limits.fitted_on}."
     )
     yield table(
         ["answer", "possible"],

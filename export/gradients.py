@@ -1,11 +1,12 @@
 """The gradient of any logit, or of any sum of them, by the pixels: as a graph that stock ONNX Runtime runs.
 
-The forward pass is traced together with its vector-Jacobian product. Two of the operators that reverse mode leaves
-behind have no ONNX counterpart; they are written in ones that have:
+The forward pass is traced together with its vector-Jacobian product. Of the operators that reverse mode leaves behind
+two have no ONNX counterpart, and a third one that adds in no fixed order; they are written in others:
 
 - the gradient of a convolution by its input is a convolution with the kernel turned round and its channels swapped
   (a transposed convolution where it strides);
-- the gradient of max pooling is a scatter-add of what comes back to where the maxima were.
+- the gradient of max pooling is a scatter-add of what comes back to where the maxima were;
+- bilinear resampling is two products with matrices, and so is its gradient.
 
 Where an activation let nothing through, nothing comes back. ONNX Runtime keeps convolutions in blocks of channels and
 leaves that layout for a comparison and a choice; a hard sigmoid as steep as a step, and a product, stay in it.
@@ -14,7 +15,8 @@ leaves that layout for a comparison and a choice; a hard sigmoid as steep as a s
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -24,6 +26,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from export.graph import Explained
 from export.onnx_file import trace
+from training.models.network import Neck, upsample
 
 
 class _FromPixels(nn.Module):
@@ -50,26 +53,35 @@ def gradient_graph(module: Explained, size: int) -> onnx.ModelProto:
     """
     network = _FromPixels(module)
     pixels = torch.rand(2, size, size, 1) * 255
-    with torch.no_grad():
-        weights = torch.rand_like(network(pixels))
     wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
 
     def gradient(pixels: Tensor, weights: Tensor) -> Tensor:
         pull_back = torch.func.vjp(network, pixels)[1]
         return pull_back(weights)[0]
 
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's own deprecations
-            traced = make_fx(
-                gradient, decomposition_table=_DECOMPOSITIONS, tracing_mode="symbolic", _allow_non_fake_inputs=True
-            )(pixels, weights)
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
+    with _traceable(module.body.neck, wanted), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's own deprecations
+        weights = torch.rand_like(network(pixels))
+        traced = make_fx(
+            gradient, decomposition_table=_DECOMPOSITIONS, tracing_mode="symbolic", _allow_non_fake_inputs=True
+        )(pixels, weights)
     return trace(traced, {"pixels": pixels, "weights": weights}, ["gradient"])
+
+
+@contextmanager
+def _traceable(neck: nn.Module, parameters: Sequence[nn.Parameter]) -> Generator[None]:
+    """Within, parameters are constants and a neck resamples by matrices."""
+    for parameter in parameters:
+        parameter.requires_grad_(requires_grad=False)
+    if isinstance(neck, Neck):
+        neck.upsample = _ByMatrices()
+    try:
+        yield
+    finally:
+        if isinstance(neck, Neck):
+            neck.upsample = upsample
+        for parameter in parameters:
+            parameter.requires_grad_(requires_grad=True)
 
 
 def _convolution_backward(
@@ -150,22 +162,25 @@ def _softplus_backward(back: Tensor, x: Tensor, beta: float, threshold: float) -
     return back * torch.sigmoid(x * beta)
 
 
-def _bilinear_backward(
-    back: Tensor,
-    output_size: list[int],
-    input_size: list[int],
-    align_corners: bool,
-    scales_h: float | None = None,
-    scales_w: float | None = None,
-) -> Tensor:
-    """Resampling is a matrix on the rows and one on the columns; its gradient is their transposes."""
-    if align_corners:
-        raise NotImplementedError("only the gradient of resampling by cell centres is written here")
-    rows, columns = (
-        nn.functional.interpolate(torch.eye(before)[None], size=after, mode="linear")[0]
-        for before, after in zip(input_size[2:], output_size, strict=True)
-    )
-    return rows @ back @ columns.transpose(0, 1)
+class _ByMatrices:
+    """Bilinear resampling as two products with matrices, whose gradients are such products again.
+
+    What reverse mode makes of torch's own is a scatter-add, and ONNX Runtime adds in no fixed order.
+    """
+
+    def __init__(self) -> None:
+        self._matrices: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(self, features: Tensor, grid: tuple[int, int]) -> Tensor:
+        rows, columns = (self._matrix(int(b), int(a)) for b, a in zip(features.shape[2:], grid, strict=True))
+        return rows.transpose(0, 1) @ features @ columns
+
+    def _matrix(self, before: int, after: int) -> Tensor:
+        """How much each of `before` values gives to each of `after`, `[before, after]`."""
+        if (before, after) not in self._matrices:
+            each = torch.eye(before)[None]
+            self._matrices[before, after] = nn.functional.interpolate(each, size=after, mode="linear")[0]
+        return self._matrices[before, after]
 
 
 _DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
@@ -174,5 +189,4 @@ _DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.threshold_backward.default: _relu_backward,
     torch.ops.aten.hardtanh_backward.default: _hardtanh_backward,
     torch.ops.aten.softplus_backward.default: _softplus_backward,
-    torch.ops.aten.upsample_bilinear2d_backward.default: _bilinear_backward,
 }

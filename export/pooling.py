@@ -172,8 +172,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
     Returns:
-        0 where the file was written, 1 where there are too few groups for the error rate, 2 where something is missing or
-        wrong.
+        0 where the file was written, 1 where there are too few groups for the error rate, 2 where something is missing
+        or wrong.
     """
     parser = argparse.ArgumentParser(prog="python -m export.pooling", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")

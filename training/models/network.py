@@ -75,6 +75,7 @@ class Neck(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
+        self.upsample = upsample
         self.laterals = nn.ModuleList(nn.Conv2d(width, _NECK_WIDTH, 1) for width in widths)
         self.norm: nn.Module = nn.BatchNorm2d(_NECK_WIDTH)
         self.middle: nn.Module = nn.Conv2d(_NECK_WIDTH, _NECK_WIDTH, 3, padding=1, bias=False)
@@ -87,9 +88,14 @@ class Neck(nn.Module):
         grid = (pyramid[0].shape[-2], pyramid[0].shape[-1])
         total = self.laterals[0](pyramid[0])
         for lateral, features in zip(list(self.laterals)[1:], pyramid[1:], strict=True):
-            total = total + functional.interpolate(lateral(features), size=grid, mode="bilinear", align_corners=False)
+            total = total + self.upsample(lateral(features), grid)
         hidden = functional.relu(self.settle(self.middle(functional.relu(self.norm(total)))))
         return functional.softplus(self.last(hidden))
+
+
+def upsample(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Bilinear resampling to a grid, by cell centres."""
+    return functional.interpolate(features, size=grid, mode="bilinear", align_corners=False)
 
 
 class LastMaps(nn.Module):
