@@ -72,7 +72,7 @@ def gradient_graph(module: Explained, size: int) -> onnx.ModelProto:
 def _traceable(neck: nn.Module, parameters: Sequence[nn.Parameter]) -> Generator[None]:
     """Within, parameters are constants and a neck resamples by matrices."""
     for parameter in parameters:
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad_(False)
     if isinstance(neck, Neck):
         neck.upsample = _ByMatrices()
     try:
@@ -81,7 +81,7 @@ def _traceable(neck: nn.Module, parameters: Sequence[nn.Parameter]) -> Generator
         if isinstance(neck, Neck):
             neck.upsample = upsample
         for parameter in parameters:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad_(True)
 
 
 def _convolution_backward(

@@ -138,7 +138,7 @@ def _start(config: TrainConfig, training: Prepared, fabric: Fabric, initial: Pat
         raise CheckpointError("layers stay as they began only where a run starts from trained weights: give --init")
     for name, parameter in network.named_parameters():
         if name.startswith(config.frozen):
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
     student = Student(network, config).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     groups = _parameter_groups(student, config)
     optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

@@ -270,7 +270,7 @@ def independent_groups(records: Sequence[Record]) -> NDArray[np.int64]:
     for chosen, number in ((study, inseparable_groups), (~study, other_groups)):
         if chosen.any():
             rows = np.flatnonzero(chosen)
-            numbers[rows] = number([records[row] for row in rows]) + numbers.max() + 1
+            numbers[rows] = number([records[row] for row in rows.tolist()]) + numbers.max() + 1
     return numbers
 
 
