@@ -16,8 +16,9 @@ For test images that the model gets right, the map of the labelled class, by Qua
 Methods of one pass are measured on `--images`, those that ask the model again and again on the first `--others` of
 these. Intervals are 95 %, bootstrapped by groups. A method is among the best of a metric where, on the images that it
 shares with the one of the best mean, the interval of the difference holds 0: where many are, the metric does not rank
-them. Every image's figures are kept in the cache, so that a stopped run goes on; `--minutes` ends it with the images
-measured until then. `--precision int8` asks the quantised graph (gradients stay float32).
+them. Methods with fewer than 20 images are not ranked. Every image's figures are kept in the cache, so that a stopped
+run goes on; `--minutes` ends it with the images measured until then. `--precision int8` asks the quantised graph
+(gradients stay float32).
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ from training.files import write_atomically
 from training.localisation import energy_inside, pointing_game
 
 STEPS = 14
+LEAST_RANKED = 20  # images
 PERCENTAGES = (10, 30, 50)
 NOISE = 5.0  # grey levels
 SHIFT = 4  # pixels
@@ -88,7 +90,7 @@ class Setting:
     methods: dict[str, Method]
 
     def only(self, wanted: Callable[[Method], bool]) -> Setting:
-        """The same with some of the methods."""
+        """Keep some of the methods."""
         return replace(self, methods={name: method for name, method in self.methods.items() if wanted(method)})
 
     def maps(self, engine: Engine, image: Grey8, target: Target, seed: int = 0) -> dict[str, Float]:
@@ -140,7 +142,7 @@ def blind_maps(image: Grey8, seed: int) -> dict[str, Float]:
 
 
 def judge(setting: Setting, image: Grey8, mask: Grey8 | None, label: int, seed: int) -> Scores:
-    """All figures of one image."""
+    """Compute all figures of one image."""
     target = Target(setting.bundle.manifest.class_names[label], label)
     maps = setting.maps(setting.engine, image, target) | blind_maps(image, seed)
     names, stack = list(maps), np.stack(list(maps.values()))
@@ -307,7 +309,7 @@ def measure(
 def summed(
     found: Mapping[str, Mapping[int, Mapping[str, float]]], groups: Sequence[str]
 ) -> dict[str, dict[str, Estimate | None]]:
-    """Means with intervals, by method and metric; `groups` are those of all images."""
+    """Average over images, with intervals, by method and metric; `groups` are those of all images."""
     summary: dict[str, dict[str, Estimate | None]] = {name: {} for name in found}
     for name, images in found.items():
         for metric in BETTER:
@@ -319,7 +321,10 @@ def summed(
 
 
 def best(found: Mapping[str, Mapping[int, Mapping[str, float]]], groups: Sequence[str]) -> dict[str, list[str]]:
-    """By metric the methods that cannot be told from the one of the best mean, which comes first."""
+    """Name by metric the methods that cannot be told from the one of the best mean, which comes first.
+
+    Methods that were measured on fewer than `LEAST_RANKED` images are left out: nothing follows from so few.
+    """
     told: dict[str, list[str]] = {}
     for metric, better in BETTER.items():
         values = {
@@ -327,7 +332,7 @@ def best(found: Mapping[str, Mapping[int, Mapping[str, float]]], groups: Sequenc
             for name, images in found.items()
             if not name.startswith("(")
         }
-        values = {name: rows for name, rows in values.items() if rows}
+        values = {name: rows for name, rows in values.items() if len(rows) >= LEAST_RANKED}
         if not values:
             continue
         sign = 1 if better == "higher" else -1
@@ -337,7 +342,7 @@ def best(found: Mapping[str, Mapping[int, Mapping[str, float]]], groups: Sequenc
 
 
 def alike(one: Mapping[int, float], other: Mapping[int, float], groups: Sequence[str]) -> bool:
-    """Whether the interval of the mean difference on the images of both holds 0."""
+    """Say whether the interval of the mean difference on the images of both holds 0."""
     shared = [index for index in one if index in other]
     difference = (
         estimate(np.array([one[i] - other[i] for i in shared]), [groups[i] for i in shared]) if shared else None

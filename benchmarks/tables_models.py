@@ -145,7 +145,7 @@ def _images_of(result: dict[str, Any]) -> str:
 
 
 def _ranks(result: dict[str, Any]) -> str:
-    """Which methods are the best by each measure, and which cannot be told from these."""
+    """Tabulate which method is the best by each measure, and which cannot be told from it."""
     if "best" not in result:
         return ""
     rows = [[metric.replace("_", " "), first, ", ".join(rest)] for metric, (first, *rest) in result["best"].items()]

@@ -19,7 +19,7 @@ that has enough groups to have one, and for all of them together; the one that e
 holds for each of these sources, at the price of more images that are not decided.
 
 Where a model errs less often than the rate allows, sets may be empty. The most probable label is added to them, and
-limits of a finding that leave a gap are closed: more is answered, and no more of it is wrong.
+a gap between the limits of a finding is closed: more is answered, and the rate still holds.
 """
 
 from __future__ import annotations
@@ -150,9 +150,9 @@ def fit_findings(
 
 
 def _closed(absent_to: float, present_from: float) -> Bounds:
-    """Bounds without a gap: where nothing would be possible between the limits, they meet midway (in log-odds).
+    """Make bounds without a gap: where nothing would be possible between the limits, they meet midway in log-odds.
 
-    An answer that is added to an empty set makes no error more.
+    An answer that is added to an empty set adds no error.
     """
     if absent_to < present_from:
         low, high = (np.clip(value, _ROUNDING, 1 - _ROUNDING) for value in (absent_to, present_from))

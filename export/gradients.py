@@ -70,7 +70,7 @@ def gradient_graph(module: Explained, size: int) -> onnx.ModelProto:
 
 @contextmanager
 def _traceable(neck: nn.Module, parameters: Sequence[nn.Parameter]) -> Generator[None]:
-    """Within, parameters are constants and a neck resamples by matrices."""
+    """Make parameters constants and have a neck resample by matrices, until the end of the block."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     if isinstance(neck, Neck):
@@ -176,7 +176,7 @@ class _ByMatrices:
         return rows.transpose(0, 1) @ features @ columns
 
     def _matrix(self, before: int, after: int) -> Tensor:
-        """How much each of `before` values gives to each of `after`, `[before, after]`."""
+        """Say how much each of `before` values gives to each of `after`, float32 `[before, after]`."""
         if (before, after) not in self._matrices:
             each = torch.eye(before)[None]
             self._matrices[before, after] = nn.functional.interpolate(each, size=after, mode="linear")[0]

@@ -132,7 +132,7 @@ def _limits(
     rule: Fit,
     error_rate: float,
 ) -> tuple[dict[str, Bounds], dict[str, Estimate]]:
-    """Limits of the findings of series, fitted on the first part, and their error rates on the second."""
+    """Fit limits of the findings of series on the first part, and measure their error rates on the second."""
     findings = {finding.name: finding.labels for finding in bundle.manifest.findings}
 
     def answered(logits: Array, series: Samples) -> Answered:

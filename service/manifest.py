@@ -347,12 +347,12 @@ class Manifest(Described):
 
     @property
     def image_limits(self) -> dict[str, Bounds]:
-        """Limits by which findings of an image are decided, by name; empty where operating points decide."""
+        """Give the limits by which findings of an image are decided, by name; empty where operating points decide."""
         return self.conformal.findings if self.conformal else {}
 
     @property
     def series_limits(self) -> dict[str, Bounds]:
-        """The same of a series: those that were fitted on series or, where there are none, those of images."""
+        """Give those of a series: the ones that were fitted on series or, where there are none, those of images."""
         own = self.series_pooling.findings if self.series_pooling else {}
         return own or self.image_limits
 

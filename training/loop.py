@@ -48,7 +48,7 @@ def make_fabric(devices: str = "auto") -> Fabric:
         precision = "bf16-mixed" if native.get("avx512_bf16") or native.get("amx_bf16") else "32-true"
     world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     together = world > 1 or (devices == "auto" and torch.cuda.device_count() > 1) or devices not in ("auto", "1")
-    # the decoder learns nothing from a batch without outlines
+    # a batch without outlines may leave a parameter without a gradient
     strategy = "ddp_find_unused_parameters_true" if together else "auto"
     return Fabric(
         accelerator="auto",
@@ -245,9 +245,10 @@ def _scores(logits: Tensor, labels: NDArray[np.int64], classes: int) -> dict[str
 
 
 def _parameter_groups(student: Student, config: TrainConfig) -> list[dict[str, Any]]:
-    """Weights decay; biases and normalisation do not. The trunk learns more slowly than the neck, the head faster.
+    """Group parameters by learning rate and weight decay.
 
-    The head and the factor are few numbers that everything else hangs on: they must not lag behind.
+    Weights decay; biases and normalisation do not. The trunk learns more slowly than the neck, the head faster: Adam
+    moves each number by about the rate, and all images depend on the few of the head.
     """
     rates = {name: 1.0 for name, parameter in student.named_parameters() if parameter.requires_grad}
     for start, rate in {"network.neck.": 1.0, "network.head.": _HEAD, "log_factor": _HEAD}.items():

@@ -264,7 +264,7 @@ def operating_point(
 
 
 def independent_groups(records: Sequence[Record]) -> NDArray[np.int64]:
-    """Group number of each record, `[N]`: those of the study as `inseparable_groups` says, others as `other_groups`."""
+    """Number the groups of records, int64 `[N]`: the study's by `inseparable_groups`, others by `other_groups`."""
     study = np.array([in_study(record) for record in records], np.bool_)
     numbers = np.zeros(len(records), np.int64)
     for chosen, number in ((study, inseparable_groups), (~study, other_groups)):

@@ -203,7 +203,7 @@ def _smallest(losses: Array) -> int:
 
 
 def _calibration(pooled: Array, samples: Samples, unhealthy: Sequence[int]) -> tuple[float, float]:
-    """Scale and offset of largest posterior probability."""
+    """Find scale and offset of largest posterior probability."""
 
     def loss(values: Array) -> float:
         penalty = sum((value / spread) ** 2 / 2 for value, spread in zip(values, _SPREAD, strict=True))
@@ -214,7 +214,7 @@ def _calibration(pooled: Array, samples: Samples, unhealthy: Sequence[int]) -> t
 
 
 def _losses(pooled: Array, samples: Samples, unhealthy: Sequence[int], scale: float, offset: float) -> Array:
-    """Weighted cross-entropy of each series, nats: `[N]`; of untyped ones of "any finding" against "none"."""
+    """Compute the weighted cross-entropy of each series, nats `[N]`; for untyped ones of any finding against none."""
     logs = log_softmax(calibrated(pooled, unhealthy, scale, offset), axis=1)
     of_label = logs[np.arange(len(logs)), samples.labels]
     of_finding = logsumexp(logs[:, list(unhealthy)], axis=1)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from export.calibrate import main as calibrate
 from export.extend import main as extend
 from export.pooling import main
 from service.bundle import read_bundle
@@ -38,6 +39,30 @@ def test_what_is_fitted_reaches_the_manifest_and_the_answers(finished_run, expor
     logits = engine.run(read_golden(after)["images"]).logits
     assert pool(logits, before.manifest).notes == (NOT_CALIBRATED,)
     assert pool(logits, after.manifest).notes == ()
+
+
+def test_limits_of_series_are_put_in_measured_and_dropped_where_a_site_fits_its_own(
+    finished_run, exported, tmp_path, capsys
+):
+    root, fitted = finished_run.parent, tmp_path / "pooling.json"
+    bundle = shutil.copytree(exported, tmp_path / exported.name)
+    wanted = [str(bundle), str(root / "config.toml"), str(root / "data"), str(fitted), "--bootstrap", "20"]
+    wanted += ["--cache", str(tmp_path / "cache"), "--put-in", "--error-rate"]
+    assert main([*wanted, "0.01"]) == 1
+    assert "an error rate of 0.01 needs" in capsys.readouterr().err and not fitted.exists()
+    assert main([*wanted, "0.4"]) == 0
+    manifest = read_bundle(bundle).manifest
+    pooling = manifest.series_pooling
+    assert pooling is not None and pooling.error_rate == 0.4
+    (finding,) = (one.name for one in manifest.findings)
+    assert pooling.findings.keys() == {finding} == manifest.series_limits.keys()
+    assert {f"{finding}/error/present", f"{finding}/error/absent"} <= pooling.metrics.keys()
+    assert "at most 40% of those with it" in (bundle / "MODEL_CARD.md").read_text()
+
+    assert calibrate([str(bundle), str(root / "data"), "--error-rate", "0.2", "--bootstrap", "20"]) == 0
+    after = read_bundle(bundle).manifest
+    assert after.series_pooling == pooling.model_copy(update={"findings": {}, "error_rate": None})
+    assert after.series_limits == after.image_limits != {}
 
 
 def test_a_network_without_a_healthy_class_is_refused(finished_run, exported, tmp_path, capsys):

@@ -34,7 +34,7 @@ _SEQUENCES = ("flair", "t1", "t1post", "t2")
 
 
 def in_study(record: Record) -> bool:
-    """Whether the study's figures count a record: it is of one of the study's sources, or of no known one."""
+    """Say whether the study's figures count a record: it is of one of the study's sources, or of no known one."""
     return record.source is None or record.source in STUDY
 
 

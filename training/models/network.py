@@ -94,7 +94,7 @@ class Neck(nn.Module):
 
 
 def upsample(features: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Bilinear resampling to a grid, by cell centres."""
+    """Resample maps `[N, C, h, w]` to a grid, bilinearly, by cell centres."""
     return functional.interpolate(features, size=grid, mode="bilinear", align_corners=False)
 
 
@@ -107,7 +107,7 @@ class LastMaps(nn.Module):
 
 
 def summary_of(pyramid: list[Tensor]) -> Tensor:
-    """What an image looks like to the trunk, float32 `[N, F]`, of its last two feature maps.
+    """Summarise what an image looks like to the trunk, float32 `[N, F]`, from its last two feature maps.
 
     Their spatial means, and of the last how much more the upper half shows than the lower: it tells which way up the
     image is.

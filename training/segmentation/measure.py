@@ -117,9 +117,9 @@ def evaluate_outlining(
     names = np.array(config.classes)
     study = np.array([in_study(record) for record in chosen], np.bool_)
     outlined = data.has_mask & ~empty
-    found_there = metrics(overlap, data.labels, outlined & study, empty & study, groups, names, resamples, seed)
+    measured_values = metrics(overlap, data.labels, outlined & study, empty & study, groups, names, resamples, seed)
     if not study.all():
-        found_there |= by_source(overlap, data, outlined, empty, groups, resamples, seed)
+        measured_values |= by_source(overlap, data, outlined, empty, groups, resamples, seed)
     report = SegmentationReport(
         network=config.network,
         size=size,
@@ -131,7 +131,7 @@ def evaluate_outlining(
         },
         threshold=threshold,
         threshold_chosen_by=_CHOSEN_BY,
-        metrics=found_there,
+        metrics=measured_values,
         resamples=resamples,
         seed=seed,
         checkpoint_digest=measured.checkpoint_digest,
@@ -225,7 +225,17 @@ def by_source(
     resamples: int,
     seed: int,
 ) -> dict[str, Estimate]:
-    """`dice/KIND` of the outlined images and `empty_called/KIND` of the empty ones, by source and weighting."""
+    """Measure `dice/KIND` of the outlined images and `empty_called/KIND` of the empty ones, by source and weighting.
+
+    Args:
+        found: of N images.
+        data: the images.
+        outlined: which images a reader outlined, bool `[N]`.
+        empty: which show no finding, bool `[N]`.
+        groups: group numbers `[N]`.
+        resamples: how many bootstrap resamples.
+        seed: of the resamples.
+    """
     kinds = [f"{s} {w}".strip() for s, w in zip(data.sources, data.weightings, strict=True)]
     drawn = draw(groups, np.unique(kinds, return_inverse=True)[1].astype(np.int64), resamples, seed)
     values: dict[str, Estimate | None] = {}

@@ -146,17 +146,18 @@ def test_a_series_has_one_verdict():
     assert (pooled.findings[0].decision, pooled.findings[0].carriers) == ("not decided", (0,))
 
 
+IMAGE_LIMITS = Conformal(
+    error_rate=0.05,
+    labels=dict.fromkeys(PLAIN.class_names, 0.1),
+    findings={"tumor": Bounds(absent_to=0.001, present_from=0.9999)},
+    fitted_on="images",
+    images=1,
+    groups=1,
+)
+
+
 def test_conformal_limits_decide_a_series_and_say_what_they_were_fitted_on():
-    limits = Conformal(
-        error_rate=0.05,
-        labels=dict.fromkeys(PLAIN.class_names, 0.1),
-        findings={"tumor": Bounds(absent_to=0.001, present_from=0.9999)},
-        fitted_on="images",
-        images=1,
-        groups=1,
-    )
-    model = PLAIN.model_copy(update={"conformal": limits})
-    pooled = pool(rows([1, -1, -1, -1]), model)
+    pooled = pool(rows([1, -1, -1, -1]), PLAIN.model_copy(update={"conformal": IMAGE_LIMITS}))
     assert pooled.findings[0].decision == "not decided"
     assert LIMITS_OF_IMAGES.format(what="decisions") in pooled.notes
     assert pooled.prediction_set is not None
@@ -164,14 +165,6 @@ def test_conformal_limits_decide_a_series_and_say_what_they_were_fitted_on():
 
 
 def test_limits_of_series_come_before_those_of_images():
-    images = Conformal(
-        error_rate=0.05,
-        labels=dict.fromkeys(PLAIN.class_names, 0.1),
-        findings={"tumor": Bounds(absent_to=0.001, present_from=0.9999)},
-        fitted_on="images",
-        images=1,
-        groups=1,
-    )
     series = SeriesPooling(
         strongest=1,
         scale=1,
@@ -181,6 +174,6 @@ def test_limits_of_series_come_before_those_of_images():
         fitted_on="series",
         groups=1,
     )
-    pooled = pool(rows([1, -1, -1, -1]), PLAIN.model_copy(update={"conformal": images, "series_pooling": series}))
+    pooled = pool(rows([1, -1, -1, -1]), PLAIN.model_copy(update={"conformal": IMAGE_LIMITS, "series_pooling": series}))
     assert pooled.findings[0].decision == "present"
     assert pooled.notes == (LIMITS_OF_IMAGES.format(what="the prediction set"),)
