@@ -108,7 +108,9 @@ def show(title: str, rows: Sequence[Mapping[str, Cell]], where: Mapping[str, obj
 def save(options: argparse.Namespace, where: Mapping[str, object], **content: object) -> None:
     """Write the figures to `--json`, where it was given, with the machine and every option but places of files."""
     if options.json is not None:
-        used = {name: value for name, value in vars(options).items() if name not in ("json", "data", "url", "other")}
+        used = {
+            name: value for name, value in vars(options).items() if name not in ("json", "data", "url", "other", "peer")
+        }
         options_used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
         whole = {"options": options_used, "machine": where} | content
         write_atomically(options.json, (json.dumps(whole, indent=1) + "\n").encode())
